@@ -1,0 +1,1 @@
+"""jaxrl: reinforcement learning as pure functions, one compiled epoch at a time."""

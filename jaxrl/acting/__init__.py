@@ -1,0 +1,1 @@
+"""Acting: rollouts, episode statistics, and the epoch that joins acting and learning."""

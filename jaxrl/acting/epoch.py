@@ -1,0 +1,49 @@
+"""The epoch: many iterations of rollout and update, one pure function of the train state."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.acting import statistics
+from jaxrl.acting.rollout import rollout, start
+from jaxrl.types import Algorithm, Array, Environment, Key, TrainState
+
+
+def make(env: Environment, algorithm: Algorithm) -> tuple[Callable, Callable]:
+    """The two functions that training consists of; jit, vmap (over seeds, hypers) or shard them as you like.
+
+    Returns:
+        init: (key, hyper) -> TrainState.
+        epoch: (TrainState, num_iterations []) -> (TrainState, metrics); num_iterations is traced, so one compiled
+            program serves epochs of every length. Metrics are means over the iterations, [] each.
+    """
+    num_envs = env.spec.num_envs
+
+    def init(key: Key, hyper) -> TrainState:
+        agent_key, actor_key, key = jax.random.split(key, 3)
+        agent = algorithm.init(agent_key, hyper)
+        return TrainState(agent, start(env, algorithm, actor_key), key, jnp.int32(0))
+
+    def iterate(state: TrainState, finished: statistics.Finished):
+        key, act_key, learn_key = jax.random.split(state.key, 3)
+        actor, finished, experience = rollout(env, algorithm, state.agent, state.actor, finished, act_key)
+        agent, metrics = algorithm.update(state.agent, experience, learn_key)
+        return TrainState(agent, actor, key, state.iterations + 1), finished, metrics
+
+    def epoch(state: TrainState, num_iterations: Array) -> tuple[TrainState, dict[str, Array]]:
+        finished = statistics.nothing(num_envs)
+        shapes = jax.eval_shape(lambda state, finished: iterate(state, finished)[2], state, finished)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+        def body(_, carry):
+            state, finished, sums = carry
+            state, finished, metrics = iterate(state, finished)
+            return state, finished, jax.tree.map(jnp.add, sums, metrics)
+
+        state, finished, sums = jax.lax.fori_loop(0, num_iterations, body, (state, finished, zeros))
+        metrics = jax.tree.map(lambda x: x / num_iterations, sums)
+        num_steps = num_iterations * algorithm.unroll_length
+        return state, statistics.summarize(finished, num_steps) | metrics
+
+    return init, epoch

@@ -1,0 +1,63 @@
+"""Returns and lengths of the episodes that end during training, kept on device and reduced once an epoch."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from jaxrl.types import Array, Timestep
+
+
+class Running(NamedTuple):
+    """The episode under way in each environment."""
+
+    episode_return: Array  # [N]
+    length: Array  # [N] int32
+
+
+class Finished(NamedTuple):
+    """Sums over what happened in each environment since the epoch began."""
+
+    reward: Array  # [N] of all steps
+    episodes: Array  # [N] that ended
+    episode_return: Array  # [N] of those
+    length: Array  # [N] of those
+    length_max: Array  # [N] longest episode, ended or under way
+
+
+def start(num_envs: int) -> Running:
+    """Nothing has happened yet."""
+    return Running(jnp.zeros(num_envs), jnp.zeros(num_envs, jnp.int32))
+
+
+def nothing(num_envs: int) -> Finished:
+    """No episode has ended yet."""
+    zero = jnp.zeros(num_envs)
+    return Finished(zero, zero, zero, zero, zero)
+
+
+def update(running: Running, finished: Finished, timestep: Timestep) -> tuple[Running, Finished]:
+    """Counts one step of N environments."""
+    done = timestep.terminated | timestep.truncated
+    episode_return = running.episode_return + timestep.reward
+    length = running.length + 1
+    ended = done.astype(jnp.float32)
+    finished = Finished(
+        finished.reward + timestep.reward,
+        finished.episodes + ended,
+        finished.episode_return + ended * episode_return,
+        finished.length + ended * length,
+        jnp.maximum(finished.length_max, length),
+    )
+    return Running(jnp.where(done, 0.0, episode_return), jnp.where(done, 0, length)), finished
+
+
+def summarize(finished: Finished, num_steps: Array) -> dict[str, Array]:
+    """The rows `rollout/...`; means over episodes are NaN if none ended. num_steps: of each environment."""
+    episodes = jnp.sum(finished.episodes)
+    return {
+        "rollout/reward": jnp.mean(finished.reward) / num_steps,
+        "rollout/episodes": episodes,
+        "rollout/episode_return": jnp.sum(finished.episode_return) / episodes,
+        "rollout/episode_length": jnp.sum(finished.length) / episodes,
+        "rollout/episode_length_max": jnp.max(finished.length_max),
+    }

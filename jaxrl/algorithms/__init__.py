@@ -1,0 +1,1 @@
+"""Algorithms: one file each, found by its name; each exports default_config() and make(config, spec)."""

@@ -1,0 +1,97 @@
+"""Brax environments, on every physics backend of theirs; https://github.com/google/brax.
+
+Policies act in [-1, 1]: what a Gaussian samples beyond is clipped here.
+"""
+
+import contextlib
+import io
+import math
+import warnings
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from jaxrl.envs import wrappers
+from jaxrl.find import nearest
+from jaxrl.types import Box, ConfigError, Environment, Spec
+
+LIMITS = {"episode_length": (1, 10_000_000), "action_repeat": (1, 1000)}
+CHOICES = {"backend": ("spring", "generalized", "positional", "mjx")}
+
+
+def default_config() -> ConfigDict:
+    """The group `env` for this suite."""
+    config = ConfigDict()
+    config.suite = "brax"
+    config.name = "ant"
+    config.backend = "spring"  # physics: spring (fastest), generalized, positional, mjx
+    config.episode_length = 1000  # physics steps after which an episode is truncated
+    config.action_repeat = 1  # physics steps for which an action is held
+    return config
+
+
+def names() -> list[str]:
+    """The environments that Brax offers."""
+    return sorted(_library()._envs)
+
+
+def make(config: ConfigDict, num_envs: int) -> Environment:
+    """N environments of Brax.
+
+    Args:
+        config: the group `env`.
+        num_envs: N.
+
+    Raises:
+        ConfigError: Brax has no such environment, or it does not run on that backend.
+    """
+    library = _library()
+    if config.name not in library._envs:
+        raise ConfigError(f"config.env.name={config.name!r} is not in Brax; {nearest(config.name, names())}.")
+    if config.backend not in CHOICES["backend"]:
+        cure = nearest(config.backend, list(CHOICES["backend"]))
+        raise ConfigError(f"config.env.backend={config.backend!r} does not exist; {cure}.")
+    with quiet():
+        try:
+            env = library.get_environment(config.name, backend=config.backend)
+        except (NotImplementedError, AttributeError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"config.env.backend={config.backend!r} cannot run {config.name} ({error}); try spring or generalized."
+            ) from error
+
+    # TF32 harms the physics; https://github.com/google-deepmind/mujoco_playground/issues/86.
+    precise = jax.default_matmul_precision("highest")
+
+    def reset(key):
+        with precise:
+            state = env.reset(jax.random.key_data(key))  # Brax's own code splits raw keys
+        return state, state.obs
+
+    def step(state, action):
+        with precise:
+            state = env.step(state, jnp.clip(action, -1.0, 1.0))
+        # A copy: Brax's environments write into the dictionary of their state.
+        return state, wrappers.Single(state.obs, state.reward, state.done > 0, dict(state.metrics))
+
+    action = Box((env.action_size,))
+    time_limit = math.ceil(config.episode_length / config.action_repeat)
+    step = wrappers.repeat_action(step, config.action_repeat)
+    reset_all, step_all = wrappers.restarting(reset, step, num_envs, action.shape, time_limit)
+    _, obs = jax.eval_shape(reset, jax.random.key(0))
+    spec = Spec(num_envs, jax.ShapeDtypeStruct(obs.shape, obs.dtype), action, time_limit)
+    return Environment(reset_all, step_all, spec)
+
+
+def _library():
+    with quiet():
+        import brax.envs
+    return brax.envs
+
+
+@contextlib.contextmanager
+def quiet():
+    """Keeps to itself what the libraries print on import: an optional backend that is missing, a notice of upkeep."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield

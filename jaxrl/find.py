@@ -1,0 +1,41 @@
+"""Finds the parts of jaxrl by the names of their files: `find('envs', 'brax')` is the module `jaxrl.envs.brax`."""
+
+import difflib
+import importlib
+import pkgutil
+from types import ModuleType
+
+from jaxrl.types import ConfigError
+
+
+def names(folder: str) -> list[str]:
+    """The parts that a folder offers, sorted; `folder` is as `find` takes it."""
+    package = importlib.import_module(f"jaxrl.{folder}")
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+
+
+def find(folder: str, name: str) -> ModuleType:
+    """The module called `name` in an extension folder, or at a dotted import path.
+
+    Args:
+        folder: 'envs', 'algorithms' or 'host.writers'.
+        name: a file's name without .py, or 'your_package.your_module' for a private part.
+
+    Raises:
+        ConfigError: there is no such part; the message offers the nearest name.
+    """
+    known = names(folder)
+    if name in known:
+        return importlib.import_module(f"jaxrl.{folder}.{name}")
+    if "." in name:
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"{name!r} cannot be imported ({error}); is it on the PYTHONPATH?") from None
+    raise ConfigError(f"{folder} has no {name!r}; {nearest(name, known)}")
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A cure for a mistyped name: 'did you mean X?', or the whole list."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(known)}"

@@ -1,0 +1,1 @@
+"""Pure functions of arrays: returns, losses, distributions, normalisers, schedules and the minibatch dealer."""

@@ -1,0 +1,78 @@
+"""Deals the segments of a rollout out into minibatches, each segment to exactly one.
+
+The environments stand in G fixed groups and each group deals its own segments evenly to all minibatches. So the
+numbers do not depend on how many devices share the groups, and no data crosses between devices: a global permutation
+under a sharded jit would gather the whole rollout on every device.
+
+Letters in shapes: T steps, N environments, S steps of a segment, G groups, M segments of a group, B minibatches.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.types import Array, Key, PyTree
+
+
+def num_groups(num_envs: int, segments_per_env: int, num_minibatches: int, most: int = 64) -> int:
+    """The largest power of two up to `most` into which the environments can stand; 0 if not even one group deals evenly."""
+    fitting = [
+        groups
+        for groups in (2**power for power in range(most.bit_length()))
+        if groups <= most
+        and num_envs % groups == 0
+        and (num_envs // groups * segments_per_env) % num_minibatches == 0
+    ]
+    return max(fitting, default=0)
+
+
+def segment(rollout: PyTree, segment_length: int, groups: int) -> PyTree:
+    """[T, N, ...] → [S, G, M, ...]: each rollout cut into segments, M = N/G · T/S of them in a group."""
+
+    def cut(x):
+        steps, envs, *rest = x.shape
+        pieces = steps // segment_length
+        x = x.reshape(pieces, segment_length, groups, envs // groups, *rest)
+        x = jnp.moveaxis(x, 0, 3)
+        return x.reshape(segment_length, groups, envs // groups * pieces, *rest)
+
+    return jax.tree.map(cut, rollout)
+
+
+def sweep(step: Callable, carry: PyTree, segments: PyTree, key: Key, num_minibatches: int) -> tuple[PyTree, PyTree]:
+    """One pass: `step(carry, minibatch) -> carry, out` on every minibatch in turn.
+
+    Args:
+        step: takes a minibatch, pytree of [S, G·M/B, ...].
+        carry: what the steps hand on.
+        segments: pytree of [S, G, M, ...], as `segment` cuts them.
+        key: of the shuffling.
+        num_minibatches: B.
+
+    Returns:
+        The last carry, and every `out` stacked, [B, ...].
+    """
+    _, groups, number, *_ = jax.tree.leaves(segments)[0].shape
+    if num_minibatches == 1:  # nothing to deal: a mean does not depend on the order
+        carry, out = step(carry, jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), segments))
+        return carry, jax.tree.map(lambda x: x[None], out)
+    hands = deal(key, groups, number, num_minibatches)
+    return jax.lax.scan(lambda carry, hand: step(carry, take(segments, hand)), carry, hands)
+
+
+def deal(key: Key, groups: int, segments: int, num_minibatches: int) -> Array:
+    """[B, G, M/B] int32: which segments of each group every minibatch takes; over all B, a permutation of the M."""
+    order = jnp.broadcast_to(jnp.arange(segments, dtype=jnp.int32), (groups, segments))
+    order = jax.random.permutation(key, order, axis=1, independent=True)
+    return jnp.moveaxis(order.reshape(groups, num_minibatches, segments // num_minibatches), 1, 0)
+
+
+def take(segments: PyTree, hand: Array) -> PyTree:
+    """[S, G, M, ...] and the [G, m] numbers of a hand → [S, G·m, ...], one minibatch."""
+
+    def pick(x):
+        picked = jax.vmap(lambda x, hand: jnp.take(x, hand, axis=1, mode="clip"), in_axes=(1, 0), out_axes=1)(x, hand)
+        return picked.reshape(x.shape[0], -1, *x.shape[3:])
+
+    return jax.tree.map(pick, segments)

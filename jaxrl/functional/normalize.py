@@ -1,0 +1,97 @@
+"""Running mean and variance of a stream of batches, and what is made of them.
+
+The merge keeps mean and variance (not sums), each with the low-order part that float32 would lose, so that the result
+stays exact after 1e11 samples, when one batch moves the mean by less than its last digit.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.types import Array, PyTree
+
+
+class Moments(NamedTuple):
+    """Mean and variance of all samples seen; each number is the sum of a high and a low float32 part."""
+
+    count: tuple[Array, Array]  # [] samples
+    mean: PyTree  # of (high, low), each of the shape of one sample
+    variance: PyTree  # likewise; population variance
+
+
+def init(sample: PyTree) -> Moments:
+    """Moments of nothing yet: mean 0, variance 1, so that normalising with them changes nothing.
+
+    Args:
+        sample: pytree of arrays or jax.ShapeDtypeStruct, the shape of one sample.
+    """
+    zero = jnp.zeros(())
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape), sample)
+    ones = jax.tree.map(lambda x: jnp.ones(x.shape), sample)
+    pair = lambda tree: jax.tree.map(lambda x: (x, jnp.zeros_like(x)), tree)  # noqa: E731
+    return Moments((zero, zero), pair(zeros), pair(ones))
+
+
+def update(moments: Moments, batch: PyTree) -> Moments:
+    """Merges the moments of a batch into the running ones.
+
+    With w = n / (count + n), δ = mean_batch - mean:  mean += w δ,  var += w (var_batch - var) + w (1 - w) δ².
+    Chan, Golub & LeVeque 1979, http://i.stanford.edu/pub/cstr/reports/cs/tr/79/773/CS-TR-79-773.pdf.
+
+    Args:
+        moments: of samples of shape [...].
+        batch: pytree of [B1, B2, ..., ...]; every axis before a sample's own is a batch axis.
+    """
+    one_mean = jax.tree.leaves(moments.mean)[0]
+    one_batch = jax.tree.leaves(batch)[0]
+    size = float(one_batch.size // max(one_mean.size, 1))
+    count = _add(moments.count, size)
+    weight = size / count[0]
+
+    def merge(batch, mean, variance):
+        axes = tuple(range(batch.ndim - mean[0].ndim))
+        batch = batch.astype(jnp.float32)
+        batch_mean = jnp.mean(batch, axes)
+        batch_variance = jnp.mean(jnp.square(batch - batch_mean), axes)
+        delta = (batch_mean - mean[0]) - mean[1]
+        spread = (batch_variance - variance[0]) - variance[1]
+        return _add(mean, weight * delta), _add(variance, weight * spread + weight * (1 - weight) * jnp.square(delta))
+
+    merged = jax.tree.map(merge, batch, moments.mean, moments.variance)
+    mean = jax.tree.map(lambda _, both: both[0], batch, merged)
+    variance = jax.tree.map(lambda _, both: both[1], batch, merged)
+    return Moments(count, mean, variance)
+
+
+def normalize(moments: Moments, x: PyTree, *, clip: float = jnp.inf, epsilon: float = 1e-5) -> PyTree:
+    """(x - mean) / √(variance + ε), clipped to ± clip; x: pytree of [..., *sample]."""
+
+    def one(x, mean, variance):
+        return jnp.clip((x - mean[0]) * jax.lax.rsqrt(variance[0] + epsilon), -clip, clip)
+
+    return jax.tree.map(one, x, moments.mean, moments.variance)
+
+
+def denormalize(moments: Moments, x: PyTree, *, epsilon: float = 1e-5) -> PyTree:
+    """x √(variance + ε) + mean, the inverse of `normalize` where nothing was clipped."""
+
+    def one(x, mean, variance):
+        return x * jnp.sqrt(variance[0] + epsilon) + mean[0]
+
+    return jax.tree.map(one, x, moments.mean, moments.variance)
+
+
+def standardize(x: Array, *, epsilon: float = 1e-8) -> Array:
+    """(x - mean(x)) / (std(x) + ε) over the whole array."""
+    centred = x - jnp.mean(x)
+    return centred / (jnp.sqrt(jnp.mean(jnp.square(centred))) + epsilon)
+
+
+def _add(number: tuple[Array, Array], increment: Array | float) -> tuple[Array, Array]:
+    """(high, low) + increment with the rounding error kept in `low` (Knuth's two-sum)."""
+    high, low = number
+    increment = increment + low
+    total = high + increment
+    rest = total - high
+    return total, (high - (total - rest)) + (increment - rest)

@@ -1,0 +1,1 @@
+"""The host side of a run: files, clocks, prints and processes."""

@@ -1,0 +1,449 @@
+"""Checkpoints of the whole training state: Orbax save, verify, restore, fall back.
+
+    RUN/checkpoints/<env_steps>/state    the arrays, by path in the pytree
+    RUN/checkpoints/<env_steps>/meta     JSON: format_version, env_steps, metrics, leaves, fingerprint; sha256 of that
+
+Why Orbax's plain `Checkpointer` on a thread of our own, and not its `CheckpointManager`: the manager lists a step as
+saved before the background write has ended, takes any directory with a number for a step, and silently refuses to save
+a step that exists, which is just what a run meets that fell back from a broken checkpoint and comes by again. On our
+thread also hashing, metadata and deletion stay off the training loop (Orbax's `AsyncCheckpointer` makes directories
+while the caller waits), and a failed write ends as one line. From Orbax comes what is hard: the array format, and a
+step directory that appears in one atomic rename.
+
+The arrays go to Orbax as one flat dict of numpy arrays, path -> array. So tuples, structs and key types come from the
+template and never from the disk, zero-size arrays (which Orbax refuses) live in the metadata, and Orbax has no dtype to
+cast to. Orbax does not notice flipped bits: every restore hashes what it has read and compares that with the
+fingerprint taken of the snapshot.
+
+One process writes, and every array must be addressable by it. Several processes need no other layout: gather the
+snapshot (`multihost_utils.process_allgather`), let process 0 alone write (`MultiprocessingOptions(primary_host=0,
+active_processes={0})`), and let every process restore; `device_put` takes shardings of a global mesh as well.
+"""
+
+import concurrent.futures
+import contextlib
+import hashlib
+import json
+import logging
+import math
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
+
+from jaxrl.types import ConfigError, PyTree
+
+FORMAT_VERSION = 1  # of state and meta; a reader refuses what it does not know
+SCORE = "eval/episode_return"  # what the best checkpoint is best at
+
+LIMITS = {"interval": (0, None), "keep_latest": (1, None), "keep_best": (0, None), "keep_every": (0, None)}
+
+
+class Leaf(NamedTuple):
+    """One array of a state, on the host."""
+
+    path: str  # as jax.tree_util.keystr writes it
+    dtype: str  # 'float32', 'bool', 'key<fry>'
+    shape: tuple[int, ...]  # of keys, not of their data, for a typed key array
+    impl: str  # of a typed key array, as jax.random.key takes it; else ''
+    data: np.ndarray  # of a typed key array, its key_data
+
+
+def default_config() -> ConfigDict:
+    """The group `checkpoint.*`."""
+    return ConfigDict(
+        {
+            "interval": 0,  # env steps between saves; 0: a tenth of the run
+            "keep_latest": 2,  # the newest ones; at least 2 leave something to fall back to
+            "keep_best": 1,  # the best ones by eval/episode_return
+            "keep_every": 0,  # env steps; the first checkpoint at or after each multiple is kept for ever; 0: none
+        }
+    )
+
+
+def fingerprint(state: PyTree) -> str:
+    """sha256 in hex over every leaf's path, dtype, shape and bytes; the same however many devices hold the state."""
+    return _digest(_snapshot(state))
+
+
+class Checkpointer:
+    """Saves and restores the states of one run; one writer per directory, any number of readers.
+
+    Args:
+        directory: RUN/checkpoints; made by the first save.
+        config: the group `checkpoint.*`; `interval` is the training loop's to read.
+        report: takes each warning, one line; also called from the writing thread. Prints to standard error by default.
+    """
+
+    def __init__(self, directory: Path, config: ConfigDict, report: Callable[[str], None] | None = None):
+        self._directory = Path(directory).absolute()
+        self._config = config
+        self._report = report or (lambda line: print(line, file=sys.stderr, flush=True))
+        self._orbax = ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+        self._thread = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._pending: concurrent.futures.Future | None = None  # -> bool, the last save reached the disk
+        self._sound: dict[int, str] = {}  # env_steps -> fingerprint, of what this object wrote or verified
+        self._scores: dict[int, float | None] = {}  # env_steps -> eval/episode_return, None without one
+
+    def save(self, state: PyTree, env_steps: int, metrics: dict) -> None:
+        """Copies the state to the host and returns; hashing, writing and deleting go on in the background.
+
+        The caller may donate the state right afterwards. A save that is still being written is waited for. To save is
+        to say that the run now stands at env_steps: checkpoints beyond it (broken, or of a future that a fallback left)
+        go once this one is on disk. One at env_steps is replaced, or left alone where this object wrote or verified it
+        and it holds the same state.
+
+        A write that fails is reported in one line and training goes on: the next save tries again, and `wait` and
+        `close` say how the last one ended.
+
+        Args:
+            state: pytree of jax or numpy arrays, typed keys included.
+            env_steps: names the checkpoint.
+            metrics: numbers by name; with 'eval/episode_return' the checkpoint can become a best one.
+
+        Raises:
+            TypeError: a leaf is not an array.
+        """
+        self.wait()
+        metrics = {name: value.item() if hasattr(value, "item") else value for name, value in metrics.items()}
+        self._pending = self._thread.submit(self._write, _snapshot(state), int(env_steps), metrics)
+
+    def restore(self, template: PyTree, env_steps: int | None = None) -> tuple[PyTree, int] | None:
+        """The state of the newest checkpoint that verifies, bit for bit, and its env_steps.
+
+        Broken checkpoints are passed over with a warning each. Nothing on disk is changed.
+
+        Args:
+            template: a state of the same shapes and dtypes, or its jax.ShapeDtypeStructs; arrays come back with its
+                shardings, numpy arrays as numpy arrays.
+            env_steps: only this checkpoint will do.
+
+        Returns:
+            (state, env_steps), or None where nothing was ever saved.
+
+        Raises:
+            ConfigError: the checkpoint does not fit the template, or is of another format version; the one asked for
+                cannot be had; or there are checkpoints and none can be read (to start over would overwrite them).
+        """
+        self.wait()
+        if env_steps is not None and env_steps not in self.steps():
+            raise ConfigError(f"checkpoint {env_steps} is not in {self._directory}; there are {self._offer()}")
+        candidates = self._numbered() if env_steps is None else [env_steps]
+        for step in reversed(candidates):
+            try:
+                leaves, digest = self._read(step)
+            except ConfigError:
+                raise
+            except Exception as error:  # whatever Orbax, TensorStore or JSON make of broken files
+                self._report(f"warning: checkpoint {step} is broken and passed over ({_reason(error)})")
+                continue
+            state = self._fit(leaves, template, step)
+            self._sound[step] = digest
+            return state, step
+        if env_steps is not None:
+            raise ConfigError(f"checkpoint {env_steps} in {self._directory} is broken; there are {self._offer()}")
+        if self.steps():
+            raise ConfigError(
+                f"none of the checkpoints in {self._directory} can be read; "
+                "use a new --workdir, or delete that folder to start over"
+            )
+        return None
+
+    def steps(self) -> list[int]:
+        """env_steps of the checkpoints that are on disk now, ascending; complete ones, not necessarily unharmed."""
+        # Orbax renames a whole step into place, and a deletion renames it away: a part of one never has this name.
+        return [step for step in self._numbered() if (self._path(step) / "meta").is_dir()]
+
+    def latest(self) -> int | None:
+        """env_steps of the newest checkpoint on disk."""
+        return max(self.steps(), default=None)
+
+    def best(self) -> int | None:
+        """env_steps of the checkpoint with the highest eval/episode_return; None if none has one."""
+        self.wait()
+        return max(best_of(self._score_all(), 1), default=None)
+
+    def wait(self) -> bool:
+        """Waits for the save in progress; True unless the last save failed (which has been reported)."""
+        return self._pending is None or self._pending.result()
+
+    def close(self) -> bool:
+        """Waits as `wait` does and ends the writing thread; call it before the interpreter exits."""
+        done = self.wait()
+        self._thread.shutdown()
+        return done
+
+    def _path(self, step: int) -> Path:
+        return self._directory / str(step)
+
+    def _numbered(self) -> list[int]:
+        """Whatever is named as a checkpoint is, also an empty directory."""
+        if not self._directory.is_dir():
+            return []
+        names = [entry.name for entry in self._directory.iterdir() if entry.is_dir()]
+        return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
+
+    def _offer(self) -> str:
+        return ", ".join(map(str, self.steps())) or "none"
+
+    # The writing thread.
+
+    def _write(self, leaves: list[Leaf], env_steps: int, metrics: dict) -> bool:
+        """Writes one checkpoint and lets old ones go; True if it is on disk. Raises nothing."""
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+            self._commit(leaves, env_steps, metrics)
+        except Exception as error:  # a full disk has many names, depending on who meets it first
+            self._report(
+                f"warning: checkpoint {env_steps} could not be saved ({_reason(error)}); training goes on and the next "
+                f"save tries again: is there space on, and permission for, {self._directory}?"
+            )
+            with contextlib.suppress(OSError):
+                self._sweep()  # a full disk needs the room
+            return False
+        try:
+            self._prune(env_steps)
+        except OSError as error:
+            self._report(f"warning: old checkpoints could not be deleted ({_reason(error)})")
+        return True
+
+    def _commit(self, leaves: list[Leaf], env_steps: int, metrics: dict) -> None:
+        digest = _digest(leaves)
+        if self._sound.get(env_steps) == digest and env_steps in self.steps():
+            return
+        self._discard(env_steps)
+        meta = {
+            "format_version": FORMAT_VERSION,
+            "env_steps": env_steps,
+            "metrics": metrics,
+            "leaves": [[leaf.path, leaf.dtype, list(leaf.shape), leaf.impl] for leaf in leaves],
+            "fingerprint": digest,
+        }
+        arrays = {leaf.path: leaf.data for leaf in leaves if leaf.data.size}
+        items = ocp.args.Composite(
+            state=ocp.args.PyTreeSave(arrays), meta=ocp.args.JsonSave({"meta": meta, "sha256": _seal(meta)})
+        )
+        self._orbax.save(self._path(env_steps), args=items)
+        self._sound[env_steps] = digest
+        self._scores[env_steps] = _score(metrics)
+
+    def _prune(self, env_steps: int) -> None:
+        for step in self._numbered():
+            if step > env_steps:
+                self._discard(step)
+        scores = self._score_all()
+        for step in scores.keys() - retained(scores, self._config):
+            self._discard(step)
+
+    def _discard(self, step: int) -> None:
+        """Deletes a checkpoint: first its name, in one rename, then what is in it."""
+        self._sound.pop(step, None)
+        self._scores.pop(step, None)
+        path = self._path(step)
+        if path.exists():
+            aside = path.with_name(f"{step}.deleting")
+            path.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Deletes what a killed save or deletion has left; only the one writer may."""
+        for pattern in ("*.orbax-checkpoint-tmp*", "*.deleting"):
+            for leftover in self._directory.glob(pattern):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+    def _score_all(self) -> dict[int, float | None]:
+        """eval/episode_return of every checkpoint on disk, None where it has none or cannot be read."""
+        scores = {}
+        for step in self.steps():
+            if step not in self._scores:
+                try:
+                    self._scores[step] = _score(self._read_meta(step)["metrics"])
+                except Exception:  # broken; restore says so when it gets there
+                    self._scores[step] = None
+            scores[step] = self._scores[step]
+        return scores
+
+    # Reading.
+
+    def _read_meta(self, step: int) -> dict:
+        if not (self._path(step) / "meta").is_dir():
+            raise ValueError("the directory holds no checkpoint")
+        sealed = self._orbax.restore(self._path(step), args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        meta = sealed["meta"]
+        if _seal(meta) != sealed["sha256"] or meta["env_steps"] != step:
+            raise ValueError("its metadata was changed")
+        return meta
+
+    def _read(self, step: int) -> tuple[list[Leaf], str]:
+        """The leaves of a checkpoint, verified, and their fingerprint; raises anything if it is broken."""
+        meta = self._read_meta(step)
+        if meta["format_version"] != FORMAT_VERSION:
+            raise ConfigError(
+                f"checkpoint {step} in {self._directory} has format_version={meta['format_version']} and this jaxrl "
+                f"reads {FORMAT_VERSION}; use the jaxrl it was written with, or a new --workdir"
+            )
+        arrays = self._orbax.restore(self._path(step), args=ocp.args.Composite(state=ocp.args.PyTreeRestore()))["state"]
+        leaves = []
+        for path, dtype, shape, impl in meta["leaves"]:
+            data = np.zeros(*_data_form(dtype, shape, impl)) if 0 in shape else np.asarray(arrays[path])
+            leaves.append(Leaf(path, dtype, tuple(shape), impl, data))
+        if _digest(leaves) != meta["fingerprint"]:
+            raise ValueError("its arrays do not match their fingerprint")
+        return leaves, meta["fingerprint"]
+
+    def _fit(self, leaves: list[Leaf], template: PyTree, step: int) -> PyTree:
+        """The leaves in the template's structure and places, if they are the template's in path, shape and dtype."""
+        saved = {leaf.path: leaf for leaf in leaves}
+        likes = _flatten(template)
+        if difference := _first_difference(saved, likes):
+            raise ConfigError(
+                f"checkpoint {step} in {self._directory} does not fit this run: {difference}; "
+                "use a new --workdir or the config the run was started with"
+            )
+        return jax.tree.unflatten(jax.tree.structure(template), [_place(saved[path], like) for path, like in likes])
+
+
+def retained(scores: dict[int, float | None], config: ConfigDict) -> set[int]:
+    """Which checkpoints stay: the latest, the best, and the first at or after each multiple of keep_every.
+
+    Args:
+        scores: env_steps -> eval/episode_return of each checkpoint, None where there was no evaluation.
+        config: the group `checkpoint.*`.
+    """
+    steps = sorted(scores)
+    kept = set(steps[-config.keep_latest :]) | best_of(scores, config.keep_best)
+    if config.keep_every:
+        # Saves fall where epochs end; the first in each interval stays the first whatever is deleted after it.
+        first = {step // config.keep_every: step for step in reversed(steps)}
+        kept |= {step for interval, step in first.items() if interval > 0}
+    return kept
+
+
+def best_of(scores: dict[int, float | None], count: int) -> set[int]:
+    """The `count` checkpoints with the highest scores, of equal ones the later; those without a score never."""
+    ranked = sorted((score, step) for step, score in scores.items() if score is not None)
+    return {step for _, step in ranked[len(ranked) - min(count, len(ranked)) :]}
+
+
+def _flatten(state: PyTree) -> list[tuple[str, jax.Array]]:
+    leaves = [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]]
+    for path, leaf in leaves:
+        if not (hasattr(leaf, "dtype") and hasattr(leaf, "shape")):
+            raise TypeError(f"state{path} is {type(leaf).__name__}, not an array: it has no dtype to come back with")
+    return leaves
+
+
+def _is_key(leaf) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _snapshot(state: PyTree) -> list[Leaf]:
+    """The state on the host, in memory of its own."""
+    named = _flatten(state)
+    data = jax.device_get([jax.random.key_data(leaf) if _is_key(leaf) else leaf for _, leaf in named])
+    return [
+        # On CPU device_get shows the device's own memory, which the next epoch writes into once the state is donated.
+        Leaf(path, str(leaf.dtype), leaf.shape, _impl(leaf), np.array(value, order="C", copy=True))
+        for (path, leaf), value in zip(named, data, strict=True)
+    ]
+
+
+def _impl(leaf) -> str:
+    return str(jax.random.key_impl(leaf)) if _is_key(leaf) else ""
+
+
+def _data_form(dtype: str, shape: list[int], impl: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of a leaf's data."""
+    if not impl:
+        return tuple(shape), jax.numpy.dtype(dtype)
+    keys = jax.ShapeDtypeStruct(tuple(shape), jax.random.key(0, impl=impl).dtype)
+    data = jax.eval_shape(jax.random.key_data, keys)
+    return data.shape, data.dtype
+
+
+def _digest(leaves: list[Leaf]) -> str:
+    """sha256 in hex over path, dtype, shape and bytes of every leaf; bytes, as -0.0 and NaN are values too."""
+    sha256 = hashlib.sha256()
+    for leaf in leaves:
+        sha256.update(json.dumps([leaf.path, leaf.dtype, leaf.shape, leaf.impl]).encode())
+        sha256.update(np.ascontiguousarray(leaf.data).reshape(-1).view(np.uint8))
+    return sha256.hexdigest()
+
+
+def _seal(meta: dict) -> str:
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+
+
+def _score(metrics: dict) -> float | None:
+    score = metrics.get(SCORE)
+    return score if score is not None and math.isfinite(score) else None
+
+
+def _first_difference(saved: dict[str, Leaf], likes: list[tuple[str, jax.Array]]) -> str:
+    """What in the checkpoint is not as in this run, or '' if nothing."""
+    for path, like in likes:
+        if path not in saved:
+            return f"state{path} is not in the checkpoint"
+        here, there = _form(like), _form(saved[path])
+        if here != there:
+            return f"state{path} is {there} in the checkpoint and {here} in this run"
+    surplus = saved.keys() - {path for path, _ in likes}
+    return f"state{min(surplus)} is in the checkpoint and not in this run" if surplus else ""
+
+
+def _form(leaf) -> str:
+    """'float32[8, 3]'."""
+    return f"{leaf.dtype}[{', '.join(map(str, leaf.shape))}]"
+
+
+def _place(leaf: Leaf, like) -> jax.Array | np.ndarray:
+    """The leaf where the template's leaf is; numpy stays numpy."""
+    if not isinstance(like, jax.Array | jax.ShapeDtypeStruct):
+        return leaf.data
+    # An uncommitted array must come back uncommitted: to jit, the other is a new signature, and a second compilation.
+    sharding = like.sharding if getattr(like, "committed", True) else None
+    if not leaf.impl:
+        return jax.device_put(leaf.data, sharding)
+    return jax.device_put(jax.random.wrap_key_data(jax.device_put(leaf.data), impl=leaf.impl), sharding)
+
+
+def _reason(error: Exception) -> str:
+    """An exception as part of a line; those of Orbax quote arrays and paths at length, and the gist comes last."""
+    text = " ".join(str(error).split()).split(" [tensorstore_spec=")[0].split(" [source locations=")[0]
+    if len(text) > 200:
+        text = f"{text[:70]} ... {text[-120:]}"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _hush_orbax() -> None:
+    """Keeps off the terminal what Orbax says beside its exceptions, which `Checkpointer` reports in one line.
+
+    When one of many arrays fails, Orbax closes its event loop while TensorStore is at work on the others. Each of them
+    then meets a closed loop, on a thread without a caller, or leaves a task whose exception nobody asks for: a page of
+    traces for one full disk.
+    """
+
+    def is_of_others(record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return f"{os.sep}orbax{os.sep}" not in record.pathname and "tensorstore" not in str(error)
+
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(is_of_others)
+    show = sys.unraisablehook
+
+    def show_others(unraisable) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            show(unraisable)
+
+    sys.unraisablehook = show_others
+
+
+_hush_orbax()

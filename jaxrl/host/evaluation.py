@@ -1,0 +1,91 @@
+"""Evaluation: full episodes of the policy, all at once, in environments of their own."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from jaxrl.types import Algorithm, Array, Environment, Key, PyTree
+
+LIMITS = {"interval": (0, None), "episodes": (0, 1_000_000), "max_steps": (1, None)}
+
+
+def default_config() -> ConfigDict:
+    """The group `eval`."""
+    config = ConfigDict()
+    config.interval = 0  # env steps between evaluations, rounded to whole epochs; 0 = a twentieth of the run
+    config.episodes = 128  # played at once, each to its end; 0 = no evaluation
+    config.deterministic = True  # the mode of the policy; else it samples
+    config.max_steps = 100_000  # of one episode; cuts off an environment that never ends
+    return config
+
+
+class _Play(NamedTuple):
+    carry: PyTree
+    env_state: PyTree
+    obs: PyTree
+    reset: Array
+    is_alive: Array  # [N] bool: its first episode goes on
+    episode_return: Array  # [N]
+    length: Array  # [N] int32
+    step: Array  # []
+
+
+def make(env: Environment, algorithm: Algorithm, config: ConfigDict, place: Callable = lambda tree: tree) -> Callable:
+    """A pure function that plays one episode in each environment of `env`.
+
+    Args:
+        env: N = config.episodes environments, not those that train.
+        algorithm: whose policy plays.
+        config: the group `eval`.
+        place: puts a pytree of [N, ...] where it should live; anywhere, by default.
+
+    Returns:
+        (agent, key) -> metrics `eval/...`, [] each: mean, std, min and max of the returns, mean and max length.
+    """
+    num_envs = env.spec.num_envs
+
+    def act(agent, carry, obs, reset, key):
+        if config.deterministic:
+            return algorithm.policy(agent, carry, obs, reset)
+        return algorithm.act(agent, carry, obs, reset, key)[:2]
+
+    def evaluate(agent: PyTree, key: Key) -> dict[str, Array]:
+        reset_key, act_key = jax.random.split(key)
+
+        def step(play: _Play) -> _Play:
+            step_key = jax.random.fold_in(act_key, play.step)
+            action, carry = act(agent, play.carry, play.obs, play.reset, step_key)
+            env_state, timestep = env.step(play.env_state, action)
+            done = timestep.terminated | timestep.truncated
+            return _Play(
+                carry=carry,
+                env_state=env_state,
+                obs=timestep.obs,
+                reset=done,
+                is_alive=play.is_alive & ~done,
+                episode_return=play.episode_return + jnp.where(play.is_alive, timestep.reward, 0.0),
+                length=play.length + play.is_alive,
+                step=play.step + 1,
+            )
+
+        env_state, timestep = place(env.reset(reset_key))
+        everyone = jnp.ones(num_envs, bool)
+        zero = jnp.zeros(num_envs)
+        start = _Play(
+            algorithm.carry(num_envs), env_state, timestep.obs, everyone, everyone, zero, zero.astype(jnp.int32), jnp.int32(0)
+        )
+        play = jax.lax.while_loop(lambda play: jnp.any(play.is_alive) & (play.step < config.max_steps), step, start)
+        return {
+            "eval/episode_return": jnp.mean(play.episode_return),
+            "eval/episode_return_std": jnp.std(play.episode_return),
+            "eval/episode_return_min": jnp.min(play.episode_return),
+            "eval/episode_return_max": jnp.max(play.episode_return),
+            "eval/episode_length": jnp.mean(play.length.astype(jnp.float32)),
+            "eval/episode_length_max": jnp.max(play.length),
+            "eval/episodes": jnp.sum(~play.is_alive),
+        }
+
+    return evaluate

@@ -1,0 +1,223 @@
+"""The training loop: run an epoch, log it, evaluate, save, stop; and go on where a run stopped."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxrl.find import find
+from jaxrl.host import checkpoint, guard, history, program, run_folder, sharding
+from jaxrl.host.writers import console
+from jaxrl.types import TrainState, Writer
+
+
+class Run(NamedTuple):
+    """What is left of a run when it ends."""
+
+    workdir: Path
+    config: ConfigDict  # resolved
+    state: TrainState
+    env_steps: int
+    reason: str  # why it ended before its time; '' if it did not
+    signal: int  # that ended it, 0 if none did
+
+    @property
+    def history(self) -> list[dict]:
+        """The rows of metrics.jsonl, from the run's beginning."""
+        return history.read(self.workdir)
+
+
+class Plan(NamedTuple):
+    """When what happens, in iterations and epochs; it follows from the config alone, so a resumed run keeps it."""
+
+    env_steps: int  # of one iteration
+    iterations: int  # of the run
+    per_epoch: int  # iterations
+    eval_every: int  # epochs
+    save_every: int  # epochs
+
+    def next_length(self, iterations: int) -> int:
+        """Iterations in the epoch after so many."""
+        return min(self.per_epoch - iterations % self.per_epoch, self.iterations - iterations)
+
+    def is_due(self, iterations: int, every: int) -> bool:
+        """Whether something that happens every so many epochs, and at the end, happens after so many iterations."""
+        return iterations >= self.iterations or iterations % (every * self.per_epoch) == 0
+
+
+def plan(config: ConfigDict, env_steps_per_iteration: int) -> Plan:
+    """The plan of a run; see the comments in the config's defaults for what 0 means."""
+    iterations = math.ceil(config.total_env_steps / env_steps_per_iteration)
+    per_epoch = config.epoch_iterations or min(max(math.ceil(iterations / 100), 1), 16)
+
+    def epochs(interval, share):
+        return max(round((interval or config.total_env_steps / share) / (env_steps_per_iteration * per_epoch)), 1)
+
+    return Plan(
+        env_steps=env_steps_per_iteration,
+        iterations=iterations,
+        per_epoch=per_epoch,
+        eval_every=epochs(config.eval.interval, 20),
+        save_every=epochs(config.checkpoint.interval, 10),
+    )
+
+
+def train(
+    config: ConfigDict, workdir: Path, command_line: list[str], say: Callable[[str], None] = console.say
+) -> Run:
+    """Trains, or goes on with the run in `workdir`, to the end that the config sets.
+
+    Args:
+        config: resolved.
+        workdir: the run folder.
+        command_line: for the record.
+        say: takes what there is to tell, a line at a time.
+
+    Raises:
+        ConfigError: what is asked for cannot be done; nothing has been written, or nothing but the run folder.
+        guard.NonFiniteError: a metric is not finite.
+    """
+    began = time.perf_counter()
+    program.use_compilation_cache()
+    mesh = sharding.mesh()
+    kind = mesh.devices.flat[0].device_kind
+    source = program.make(config, mesh)
+    stop_rule = guard.stop_rule(config.stop)
+    folder = run_folder.open_run(workdir, config, command_line, {"kind": kind, "count": mesh.size})
+    say(f"jaxrl trains {config.env.name} ({config.env.suite}) on {mesh.size} x {kind}; run folder {folder}")
+    say("compiling ...")
+    programs = program.compile(source, mesh, config.seed)
+    parameters = program.num_parameters(programs.template.agent)
+    say(f"compiled in {programs.compile_seconds:.1f} s; {parameters:,} parameters")
+
+    saver = checkpoint.Checkpointer(folder / "checkpoints", config.checkpoint, say)
+    restored = saver.restore(programs.template)
+    steps = source.env.spec.num_envs * source.algorithm.unroll_length
+    with contextlib.ExitStack() as stack:
+        stack.callback(saver.close)
+        signals = stack.enter_context(guard.Signals())
+        if restored:
+            state, at = restored
+            say(f"goes on from {at:,} env steps, checkpoint {checkpoint.fingerprint(state)[:12]}")
+        else:
+            state, at = programs.init(), None
+        log = Log(config, folder, at, began, programs.compile_seconds)
+        stack.callback(log.close)
+        loop = Loop(plan(config, steps), programs, saver, log, stop_rule, signals, mesh)
+        state, reason = loop.run(state, is_new=not restored)
+        if reason:
+            say(f"stops early: {reason}")
+    return Run(folder, config, state, int(state.iterations) * steps, reason, signals.received)
+
+
+class Log:
+    """Turns metrics into rows and hands them to the writers."""
+
+    def __init__(self, config, folder, env_steps, began, compile_seconds):
+        rows = [] if env_steps is None else [row for row in history.read(folder) if row["env_steps"] <= env_steps]
+        before = rows[-1]["wall_seconds"] if rows else 0.0
+        self._guard = config.guard
+        self._began = began - before  # wall seconds go on where they stopped, like env steps
+        self._compile_seconds = compile_seconds
+        self.best = max((row.get(checkpoint.SCORE, -math.inf) for row in rows), default=-math.inf)
+        self._writers: list[Writer] = [
+            find("host.writers", name).make(config, folder, env_steps) for name in config.writers
+        ]
+
+    def write(self, env_steps: int, metrics: dict, num_steps: int, seconds: float) -> dict:
+        """Writes the row of an epoch that took so many steps and seconds; NonFiniteError if it is broken."""
+        row = {"env_steps": env_steps, "wall_seconds": round(time.perf_counter() - self._began, 3)}
+        row |= {name: value.item() for name, value in jax.device_get(metrics).items()}
+        if row.get("rollout/episodes") == 0:  # a mean over no episode
+            row = {name: value for name, value in row.items() if name not in MEANS_OVER_EPISODES}
+        if num_steps:
+            row["speed/env_steps_per_second"] = round(num_steps / seconds, 1)
+        row["speed/compile_seconds"] = round(self._compile_seconds, 3)
+        for writer in self._writers:
+            writer.write(row)
+        guard.check_finite(row, self._guard)
+        return row
+
+    def close(self):
+        for writer in self._writers:
+            writer.close()
+
+
+MEANS_OVER_EPISODES = ("rollout/episode_return", "rollout/episode_length")
+
+
+class Pending(NamedTuple):
+    """An epoch under way on the device, whose metrics nobody has fetched yet."""
+
+    env_steps: int
+    metrics: dict
+    num_steps: int
+
+
+class Loop:
+    """Epoch after epoch; each row is fetched while the next epoch already runs, so that logging costs nothing."""
+
+    def __init__(self, plan: Plan, programs, saver, log: Log, stop_rule, signals, mesh):
+        self._plan, self._programs, self._saver, self._log = plan, programs, saver, log
+        self._stop_rule, self._signals = stop_rule, signals
+        everywhere = sharding.replicated(mesh)
+        self._length = lambda length: jax.device_put(np.int32(length), everywhere)
+        self._mark = time.perf_counter()  # when the device last came free
+
+    def run(self, state: TrainState, is_new: bool) -> tuple[TrainState, str]:
+        """From `state` to the end of the plan, or to the first reason to stop."""
+        plan, pending, reason = self._plan, None, ""
+        iterations = int(state.iterations)
+        if is_new:
+            self._finish(Pending(0, self._programs.evaluate(state), 0))
+        while iterations < plan.iterations and not reason:
+            length = plan.next_length(iterations)
+            number = self._length(length)
+            with jax.transfer_guard("disallow"):  # nothing crosses to the host or from it inside an epoch
+                state, metrics = self._programs.epoch(state, number)
+            iterations += length
+            reason = self._finish(pending)
+            pending = Pending(iterations * plan.env_steps, metrics, length * plan.env_steps)
+            is_evaluated = plan.is_due(iterations, plan.eval_every)
+            is_saved = plan.is_due(iterations, plan.save_every) or bool(self._signals.received)
+            if is_evaluated or is_saved:
+                reason = self._take_stock(state, pending, is_evaluated, is_saved) or reason
+                pending = None
+            if self._signals.received:
+                reason = f"signal {self._signals.received}"
+        reason = self._finish(pending) or reason
+        if pending:  # stopped between two saves
+            self._saver.save(state, pending.env_steps, {})
+        return state, reason if iterations < plan.iterations or self._signals.received else ""
+
+    def _take_stock(self, state, pending, is_evaluated, is_saved) -> str:
+        """Writes the row of an epoch with its evaluation, then saves: a checkpoint never is ahead of the metrics."""
+        seconds = self._wait(pending)
+        metrics = pending.metrics | (self._programs.evaluate(state) if is_evaluated else {})
+        row = self._log.write(pending.env_steps, metrics, pending.num_steps, seconds)
+        score = row.get(checkpoint.SCORE, -math.inf)
+        if is_saved or score > self._log.best:
+            self._saver.save(state, pending.env_steps, row)
+        self._log.best = max(self._log.best, score)
+        self._mark = time.perf_counter()
+        return self._stop_rule(row)
+
+    def _finish(self, pending: Pending | None) -> str:
+        """Writes the row of an epoch; a reason to stop, or ''."""
+        if pending is None:
+            return ""
+        seconds = self._wait(pending)
+        return self._stop_rule(self._log.write(pending.env_steps, pending.metrics, pending.num_steps, seconds))
+
+    def _wait(self, pending: Pending) -> float:
+        """Seconds that the device was busy with an epoch, once it is done."""
+        jax.block_until_ready(pending.metrics)
+        now = time.perf_counter()
+        seconds, self._mark = now - self._mark, now
+        return seconds

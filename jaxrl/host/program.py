@@ -1,0 +1,117 @@
+"""What a run executes: the config's environment and algorithm, made into compiled functions over a mesh of devices."""
+
+import concurrent.futures
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxrl.acting import epoch as epochs
+from jaxrl.find import find
+from jaxrl.host import evaluation, sharding
+from jaxrl.types import Algorithm, Environment, PyTree, TrainState
+
+
+class Source(NamedTuple):
+    """The pure functions of a run, before they are compiled."""
+
+    env: Environment
+    algorithm: Algorithm
+    init: Callable  # (seed [] uint32, hyper) -> TrainState
+    epoch: Callable  # (TrainState, num_iterations []) -> (TrainState, metrics)
+    evaluate: Callable | None  # (agent, seed [] uint32, iterations []) -> metrics
+
+
+class Program(NamedTuple):
+    """The same, compiled; arrays that go in must live where they are expected."""
+
+    init: Callable  # () -> TrainState
+    epoch: Callable  # (TrainState, num_iterations) -> (TrainState, metrics); the state that goes in is gone
+    evaluate: Callable  # TrainState -> metrics, {} where there is no evaluation
+    template: TrainState  # abstract, with shardings
+    compile_seconds: float
+
+
+def make(config: ConfigDict, mesh: Mesh) -> Source:
+    """Builds what the config names.
+
+    Raises:
+        ConfigError: a name that does not exist, sizes that do not divide.
+    """
+    suite = find("envs", config.env.suite)
+    num_envs = config[config.algorithm.split(".")[-1]].num_envs
+    sharding.check(num_envs, mesh, f"{config.algorithm}.num_envs")
+    env = suite.make(config.env, num_envs)
+    algorithm = find("algorithms", config.algorithm).make(config, env.spec)
+    init, epoch = epochs.make(env, algorithm)
+    evaluate = _evaluation(config, suite, algorithm, mesh) if config.eval.episodes else None
+    # Seeds are arguments: a seed that is a constant of the program would compile anew for each.
+    return Source(env, algorithm, lambda seed, hyper: init(jax.random.key(seed), hyper), epoch, evaluate)
+
+
+def _evaluation(config, suite, algorithm, mesh):
+    episodes = config.eval.episodes
+
+    def place(tree):
+        # Episodes that cannot be shared out evenly are played on every device.
+        shared = sharding.split(tree, episodes, mesh) if episodes % mesh.size == 0 else sharding.replicated(mesh)
+        return jax.lax.with_sharding_constraint(tree, shared)
+
+    play = evaluation.make(suite.make(config.env, episodes), algorithm, config.eval, place)
+
+    def evaluate(agent, seed, iterations):
+        # A stream of its own: evaluating more often, or never, leaves training as it was.
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 0xE7A1), iterations)
+        return play(agent, key)
+
+    return evaluate
+
+
+def compile(source: Source, mesh: Mesh, seed: int) -> Program:
+    """Compiles all programs of a run, at once where there are several cores."""
+    began = time.perf_counter()
+    everywhere = sharding.replicated(mesh)
+    scalar = lambda dtype: jax.ShapeDtypeStruct((), dtype, sharding=everywhere)  # noqa: E731
+    hyper = jax.device_put(jax.tree.map(np.float32, source.algorithm.hyper), everywhere)
+    seed = jax.device_put(np.uint32(seed), everywhere)
+
+    template = jax.eval_shape(source.init, seed, hyper)
+    place = sharding.placement(template, source.env.spec.num_envs, mesh)
+    template = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), template, place)
+    init = jax.jit(source.init, out_shardings=place)
+    epoch = jax.jit(source.epoch, donate_argnums=0, out_shardings=(place, everywhere))
+    jobs = {"init": (init, seed, hyper), "epoch": (epoch, template, scalar(jnp.int32))}
+    if source.evaluate:
+        evaluate = jax.jit(source.evaluate, out_shardings=everywhere)
+        jobs["evaluate"] = (evaluate, template.agent, scalar(jnp.uint32), scalar(jnp.int32))
+    with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
+        tasks = {name: pool.submit(lambda f, *args: f.lower(*args).compile(), *job) for name, job in jobs.items()}
+        done = {name: task.result() for name, task in tasks.items()}
+    evaluate = done.get("evaluate", lambda *_: {})
+    return Program(
+        init=lambda: done["init"](seed, hyper),
+        epoch=done["epoch"],
+        evaluate=lambda state: evaluate(state.agent, seed, state.iterations),
+        template=template,
+        compile_seconds=time.perf_counter() - began,
+    )
+
+
+def num_parameters(agent: PyTree) -> int:
+    """How many numbers the networks of an agent have."""
+    return sum(leaf.size for leaf in jax.tree.leaves(agent.params))
+
+
+def use_compilation_cache() -> None:
+    """Lets JAX keep compiled programs on disk, so that the second start is quick; JAX's own settings win."""
+    if jax.config.jax_compilation_cache_dir is None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxrl"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

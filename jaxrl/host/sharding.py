@@ -1,0 +1,45 @@
+"""Where each array lives: a one-dimensional mesh over all devices, environments split, everything else on each.
+
+This file alone knows how many devices there are. The compiler splits the pure epoch by what it finds here.
+"""
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxrl.types import ConfigError, PyTree, TrainState
+
+AXIS = "data"
+
+
+def mesh(devices: list[jax.Device] | None = None) -> Mesh:
+    """All devices, or those given, in a row."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def check(num_envs: int, mesh: Mesh, key: str) -> None:
+    """ConfigError if the environments, counted by the config key named, cannot be shared out evenly."""
+    if num_envs % mesh.size:
+        nearest = max(round(num_envs / mesh.size), 1) * mesh.size
+        raise ConfigError(f"config.{key}={num_envs} cannot be shared by {mesh.size} devices; the nearest is {nearest}.")
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same on each device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split(tree: PyTree, num_envs: int, mesh: Mesh) -> PyTree:
+    """Of every leaf [N, ...], a share of the environments on each device; other leaves on each."""
+
+    def place(leaf):
+        by_env = leaf.ndim > 0 and leaf.shape[0] == num_envs and not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return NamedSharding(mesh, PartitionSpec(AXIS) if by_env else PartitionSpec())
+
+    return jax.tree.map(place, tree)
+
+
+def placement(state: TrainState, num_envs: int, mesh: Mesh) -> TrainState:
+    """The sharding of every leaf of a train state; `state` may be abstract."""
+    everywhere = jax.tree.map(lambda _: replicated(mesh), state)
+    return everywhere._replace(actor=split(state.actor, num_envs, mesh))

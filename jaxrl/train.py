@@ -1,0 +1,54 @@
+"""Trains a policy: python -m jaxrl.train --config=experiments/ant.py --workdir=runs/ant --config.ppo.learning_rate=1e-3
+
+The same command with the same workdir goes on where it stopped. --help tells more.
+"""
+
+import sys
+
+from jaxrl.host import config as configs
+from jaxrl.host import guard
+from jaxrl.types import ConfigError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line; the exit status: 0 done, 2 bad input, 3 non-finite numbers, 128 + n signal n."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        arguments = configs.parse_command_line(argv)
+        config = configs.resolve(configs.load(arguments.config), arguments.overrides)
+        from jaxrl.host import loop  # after the config is known to be good: JAX takes seconds to load
+
+        run = loop.train(config, arguments.workdir, ["python", "-m", "jaxrl.train", *argv])
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except guard.NonFiniteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 3
+    print(summary(run))
+    return 128 + run.signal if run.signal else 0
+
+
+def summary(run) -> str:
+    """One line: what was reached, and how to look at it."""
+    from jaxrl import plot
+
+    rows = run.history
+    picture = plot.draw([run.workdir], run.workdir / "plots" / "training.png")
+    evaluations = [row for row in rows if "eval/episode_return" in row]
+    reached = "no evaluation"
+    if evaluations:
+        last = evaluations[-1]
+        reached = (
+            f"evaluation return {last['eval/episode_return']:.1f} ± {last['eval/episode_return_std']:.1f} "
+            f"over {last['eval/episodes']:.0f} episodes"
+        )
+    seconds = rows[-1]["wall_seconds"] if rows else 0.0
+    return (
+        f"{run.env_steps:,} env steps in {seconds:.0f} s: {reached}; curves in {picture}, "
+        f"or `tensorboard --logdir {run.workdir / 'tensorboard'}`"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""The nouns of jaxrl: what flows between the floors, as NamedTuples.
+
+Letters in shapes: T steps of a rollout, N environments over all devices, K bootstrap slots, A action size.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+Array = jax.Array
+Key = jax.Array  # a typed key, from jax.random.key
+PyTree = Any
+
+
+class ConfigError(ValueError):
+    """What a user asked for cannot be done; the message is one line that names the key, the value and the cure."""
+
+
+class Box(NamedTuple):
+    """A continuous space: real vectors between two bounds."""
+
+    shape: tuple[int, ...]
+    low: float = -1.0
+    high: float = 1.0
+
+
+class Spec(NamedTuple):
+    """What is known of an environment before it runs."""
+
+    num_envs: int
+    obs: PyTree  # of jax.ShapeDtypeStruct, without the leading [N]
+    action: Box
+    truncation_interval: int  # steps in which no environment truncates twice; 1 if nothing is known
+    num_agents: int = 1
+    num_value_heads: int = 1
+    traceable: bool = True  # reset and step can be jitted
+
+
+class Timestep(NamedTuple):
+    """What N environments show after a step or a reset."""
+
+    obs: PyTree  # [N, ...] already of the next episode where one ended
+    reward: Array  # [N]
+    terminated: Array  # [N] bool: nothing is worth anything from here on
+    truncated: Array  # [N] bool: the clock stopped, the task did not: worth V(final_obs)
+    final_obs: PyTree  # [N, ...] the true observation after this step, also where an episode ended
+    metrics: dict[str, Array]  # [N] per-step numbers that the environment reports
+
+
+class Environment(NamedTuple):
+    """N environments that restart themselves."""
+
+    reset: Callable  # key -> (env_state, Timestep)
+    step: Callable  # (env_state, action [N, A]) -> (env_state, Timestep)
+    spec: Spec
+
+
+class Network(NamedTuple):
+    """Policy and value in one; the carry is () unless it is recurrent."""
+
+    init: Callable  # key -> params
+    carry: Callable  # N -> carry [N, ...]
+    apply: Callable  # (params, carry, obs, reset), [T, N, ...] -> distribution, value [T, N], carry
+    value: Callable  # (params, carry, obs, reset), [T, N, ...] -> value [T, N]
+
+
+class Rollout(NamedTuple):
+    """T steps of N environments under one policy."""
+
+    obs: PyTree  # [T, N, ...] what the policy saw
+    reset: Array  # [T, N] bool: obs is the first of its episode
+    reward: Array  # [T, N]
+    terminated: Array  # [T, N] bool
+    truncated: Array  # [T, N] bool
+    memo: PyTree  # [T, N, ...] what `act` wants to remember of each step
+    carry: PyTree  # [N, ...] recurrent state before the first step
+    final_obs: PyTree  # [K, N, ...] last observation of the episode truncated within each T/K steps
+    final_carry: PyTree  # [K, N, ...] recurrent state that goes with it
+    last_obs: PyTree  # [N, ...] the observation after the last step
+    last_carry: PyTree  # [N, ...]
+    last_reset: Array  # [N] bool
+
+
+class Algorithm(NamedTuple):
+    """A way to learn; everything that changes is in its state."""
+
+    init: Callable  # (key, hyper) -> state
+    act: Callable  # (state, carry, obs, reset, key), [N, ...] -> action [N, A], carry, memo
+    policy: Callable  # (state, carry, obs, reset), [N, ...] -> action [N, A], carry: what is evaluated and exported
+    update: Callable  # (state, rollout, key) -> state, metrics
+    carry: Callable  # N -> carry [N, ...]
+    hyper: Any  # the numbers that may change without recompiling, as the config gives them
+    unroll_length: int  # T, the steps of one rollout
+
+
+class TrainState(NamedTuple):
+    """All there is to save: restoring it resumes the run bit for bit."""
+
+    agent: PyTree  # params, optimiser, normalisers, Hyper: the same on every device
+    actor: PyTree  # recurrent carry, env_state, obs, episode statistics: [N, ...], split over devices
+    key: Key
+    iterations: Array  # [] int32 rollouts and updates done; env steps = iterations * N * T, a Python int on the host
+
+
+class Writer(NamedTuple):
+    """Where rows of metrics go."""
+
+    write: Callable  # row (dict of str -> number, with env_steps and wall_seconds) -> None
+    close: Callable  # () -> None
