@@ -1,1 +1,25 @@
-"""jaxrl: reinforcement learning as pure functions, one compiled epoch at a time."""
+"""jaxrl: reinforcement learning as pure functions, one compiled epoch at a time.
+
+`train`, `configure`, `build` and `make_env` are for notebooks and scripts; the floors below them are public too:
+`jaxrl.functional.returns.gae(...)`.
+"""
+
+import importlib
+
+_PUBLIC = ("build", "configure", "make_env", "train")
+_FLOORS = ("acting", "algorithms", "envs", "functional", "host", "networks", "plot", "types")
+
+__all__ = [*_PUBLIC, *_FLOORS]
+
+
+def __getattr__(name: str):
+    # Not before it is asked for: JAX takes seconds to load, and a mistyped command line should not.
+    if name in _PUBLIC:
+        return getattr(importlib.import_module("jaxrl.library"), name)
+    if name in _FLOORS:
+        return importlib.import_module(f"jaxrl.{name}")
+    raise AttributeError(f"module 'jaxrl' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)

@@ -88,7 +88,8 @@ class TanhNormal(NamedTuple):
         """[...] nats, H of the Gaussian + Σ E[log(1 - tanh²(x))].
 
         There is no closed form; the expectation, one-dimensional for each action, is taken by Gauss-Hermite
-        quadrature with 32 nodes: no noise, an error below 1e-3 nats for σ ≤ 1 and below 3e-2 for σ ≤ 4.
+        quadrature with 32 nodes: no noise, an error of each action below 1e-5 nats for σ ≤ 1 (float32's own),
+        2e-4 for σ ≤ 2, 2e-2 for σ ≤ 4 and 0.1 for σ ≤ e².
         """
         std = jnp.exp(self.log_std)
         slope = sum(

@@ -16,7 +16,7 @@ from jaxrl.types import Array, Key, PyTree
 
 
 def num_groups(num_envs: int, segments_per_env: int, num_minibatches: int, most: int = 64) -> int:
-    """The largest power of two up to `most` into which the environments can stand; 0 if not even one group deals evenly."""
+    """The largest power of two up to `most` into which the environments can stand; 0 if not even one deals evenly."""
     fitting = [
         groups
         for groups in (2**power for power in range(most.bit_length()))

@@ -169,6 +169,7 @@ class Loop:
         everywhere = sharding.replicated(mesh)
         self._length = lambda length: jax.device_put(np.int32(length), everywhere)
         self._mark = time.perf_counter()  # when the device last came free
+        self._saved_at = -1  # env steps of the last checkpoint
 
     def run(self, state: TrainState, is_new: bool) -> tuple[TrainState, str]:
         """From `state` to the end of the plan, or to the first reason to stop."""
@@ -192,9 +193,13 @@ class Loop:
             if self._signals.received:
                 reason = f"signal {self._signals.received}"
         reason = self._finish(pending) or reason
-        if pending:  # stopped between two saves
-            self._saver.save(state, pending.env_steps, {})
+        if reason and self._saved_at != iterations * plan.env_steps:  # stopped between two saves
+            self._save(state, iterations * plan.env_steps, {})
         return state, reason if iterations < plan.iterations or self._signals.received else ""
+
+    def _save(self, state, env_steps, row):
+        self._saver.save(state, env_steps, row)
+        self._saved_at = env_steps
 
     def _take_stock(self, state, pending, is_evaluated, is_saved) -> str:
         """Writes the row of an epoch with its evaluation, then saves: a checkpoint never is ahead of the metrics."""
@@ -203,7 +208,7 @@ class Loop:
         row = self._log.write(pending.env_steps, metrics, pending.num_steps, seconds)
         score = row.get(checkpoint.SCORE, -math.inf)
         if is_saved or score > self._log.best:
-            self._saver.save(state, pending.env_steps, row)
+            self._save(state, pending.env_steps, row)
         self._log.best = max(self._log.best, score)
         self._mark = time.perf_counter()
         return self._stop_rule(row)

@@ -1,0 +1,98 @@
+"""Brax's PPO: `brax.training.agents.ppo.train`, its own loop, without its evaluations."""
+
+import functools
+import queue
+import threading
+
+import jax
+import numpy as np
+
+MANY_CALLS = 100_000  # more than any benchmark asks for; train() is told in advance how long it will run
+
+
+def make(problem, shared):
+    """A step that lets Brax's training loop run for one of its epochs.
+
+    train() owns its loop and returns only at the end. It runs in a thread, and stops in `progress_fn` between two
+    epochs until the next step asks for one more: what is timed is Brax's compiled epoch and its host loop.
+
+    Args:
+        problem: a problem.Problem.
+        shared: must be False, Brax has no shared trunk.
+
+    Returns:
+        `step() -> int`: runs `problem.iterations` PPO iterations, blocks, returns the env steps done.
+    """
+    if shared:
+        raise ValueError("Brax's PPO has separate policy and value nets only.")
+    _put_back_device_put_replicated()
+    from brax import envs
+    from brax.training.agents.ppo import networks, train
+
+    wake = threading.Semaphore(0)
+    outcomes = queue.Queue()  # env steps done so far, or the exception that ended the training
+
+    def pause(env_steps, metrics):
+        del metrics
+        outcomes.put(env_steps)
+        wake.acquire()
+
+    def run():
+        wake.acquire()
+        try:
+            train.train(
+                environment=envs.get_environment(problem.env_name, backend=problem.backend),
+                num_timesteps=MANY_CALLS * problem.env_steps_per_call,
+                num_evals=1 + MANY_CALLS,
+                run_evals=False,
+                progress_fn=pause,
+                num_envs=problem.num_envs,
+                episode_length=problem.episode_length,
+                unroll_length=problem.unroll_length,
+                # Brax counts a minibatch in unrolls.
+                batch_size=problem.num_envs // problem.num_minibatches,
+                num_minibatches=problem.num_minibatches,
+                num_updates_per_batch=problem.update_epochs,
+                normalize_observations=True,
+                learning_rate=3e-4,
+                discounting=0.99,
+                gae_lambda=0.95,
+                entropy_cost=0.0,
+                clipping_epsilon=0.2,
+                max_grad_norm=1.0,
+                network_factory=functools.partial(
+                    networks.make_ppo_networks,
+                    policy_hidden_layer_sizes=problem.hidden_sizes,
+                    value_hidden_layer_sizes=problem.hidden_sizes,
+                    activation=jax.nn.elu,
+                ),
+            )
+        except Exception as error:
+            outcomes.put(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    env_steps = 0
+
+    def step():
+        nonlocal env_steps
+        wake.release()
+        outcome = outcomes.get()
+        if isinstance(outcome, Exception):
+            raise outcome
+        before, env_steps = env_steps, outcome
+        return env_steps - before
+
+    return step
+
+
+def _put_back_device_put_replicated():
+    """Brax 0.14.2 calls a function that jax 0.10 took away; without it train() ends at once (brax issue 671)."""
+    if hasattr(jax, "device_put_replicated"):
+        return
+
+    def device_put_replicated(tree, devices):
+        mesh = jax.sharding.Mesh(np.array(devices), ("i",))
+        sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("i"))
+        return jax.tree.map(lambda leaf: jax.device_put(np.stack([np.asarray(leaf)] * len(devices)), sharding), tree)
+
+    jax.device_put_replicated = device_put_replicated

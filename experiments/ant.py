@@ -1,0 +1,24 @@
+"""Brax's ant on the spring backend with rl_games' recipe for it (its configs/brax/ppo_ant.yaml, v1.6.5)."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.total_env_steps = 6_553_600
+    config.env = {"name": "ant"}
+    config.network = {"hidden_sizes": (256, 128, 64), "shared": True, "policy_gain": 1.0}
+    config.ppo = {
+        "num_envs": 4096,
+        "unroll_length": 8,
+        "num_minibatches": 1,
+        "update_epochs": 5,
+        "learning_rate_schedule": "adaptive_kl",
+        "target_kl": 0.008,
+        "surrogate": "smooth_clip",
+        "value_cost": 2.0,
+        "bound_cost": 1e-4,
+        "obs_clip": 5.0,
+    }
+    config.eval = {"interval": 655_360}
+    return config

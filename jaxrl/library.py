@@ -1,0 +1,68 @@
+"""What notebooks and scripts call: the command line's abilities as four functions."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxrl.find import find
+from jaxrl.host import config as configs
+from jaxrl.host import loop, program, sharding
+from jaxrl.types import Environment
+
+
+def configure(experiment: str | Path | Mapping | ConfigDict, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
+    """The whole config of an experiment, checked.
+
+    Args:
+        experiment: an experiment file ('experiments/ant.py'), a run's config.json, or nested values such as
+            {'env': {'name': 'ant'}}.
+        overrides: values by dotted key, {'ppo.learning_rate': 1e-3}.
+
+    Raises:
+        ConfigError: a key or a value is not valid; the message has the cure.
+    """
+    partial = configs.load(str(experiment)) if isinstance(experiment, str | Path) else experiment
+    return configs.resolve(partial, overrides or {})
+
+
+def train(
+    experiment: str | Path | Mapping | ConfigDict, workdir: str | Path, overrides: Mapping[str, Any] | None = None
+) -> loop.Run:
+    """Trains as `python -m jaxrl.train` does; called again with the same workdir, it goes on where it stopped.
+
+    Args:
+        experiment, overrides: as `configure` takes them.
+        workdir: the run folder, for metrics, checkpoints and plots.
+
+    Returns:
+        The run: `.history` has the rows of metrics, `.state` the trained state.
+
+    Raises:
+        ConfigError: what is asked for cannot be done.
+        NonFiniteError: a metric of the run is not finite.
+    """
+    return loop.train(configure(experiment, overrides), Path(workdir), sys.argv)
+
+
+def build(config: ConfigDict) -> program.Source:
+    """The pure functions of a run, to be jitted, mapped and stepped by hand; config: from `configure`."""
+    return program.make(config, sharding.mesh())
+
+
+def make_env(name: str, num_envs: int, **options) -> Environment:
+    """N environments that restart themselves.
+
+    Args:
+        name: 'suite/name', such as 'brax/ant'.
+        num_envs: N.
+        **options: the other keys of the config's group `env`, such as backend='spring'.
+
+    Raises:
+        ConfigError: there is no such suite or environment, or an option is not valid.
+    """
+    suite, _, rest = name.partition("/")
+    overrides = {"env.suite": suite, "env.name": rest} | {f"env.{key}": value for key, value in options.items()}
+    return find("envs", suite).make(configs.resolve({}, overrides).env, num_envs)

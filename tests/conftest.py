@@ -1,0 +1,46 @@
+"""The strict switches, set before jax wakes up: they hold for the whole suite."""
+
+import os
+import pathlib
+import tempfile
+
+
+def cache_folder() -> str:
+    """Where compiled programs are kept, so that the next run of the suite need not compile them again."""
+    folder = pathlib.Path("~/.cache/jaxrl-tests").expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:  # a home that cannot be written to
+        folder = pathlib.Path(tempfile.gettempdir(), f"jaxrl-tests-{os.getuid()}")
+    return str(folder)
+
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if "--xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache_folder())
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+import hypothesis  # noqa: E402
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_debug_key_reuse", True)
+
+# The same examples on every run: a failure is of the change under test, not of the dice.
+hypothesis.settings.register_profile("jaxrl", deadline=None, max_examples=20, derandomize=True, database=None)
+hypothesis.settings.load_profile("jaxrl")
+
+
+@pytest.fixture(autouse=True)
+def strict_functions(request):
+    """Tests of pure functions fail on any NaN on the way, and on an axis that broadcasting would add by itself.
+
+    Not the rest of the suite: brax and the normaliser of observations ([T, N, ...] less [...]) broadcast on purpose,
+    and the guard's tests make NaNs to see them caught.
+    """
+    if "functional" not in request.path.parts:
+        yield
+        return
+    with jax.debug_nans(True), jax.numpy_rank_promotion("raise"):
+        yield

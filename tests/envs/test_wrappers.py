@@ -1,0 +1,101 @@
+"""N environments that restart themselves: what they show at the step that ends an episode, and what they restart from."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl.envs import wrappers
+
+LIMIT = 5
+
+
+def counter(num_envs, terminate_at=None, time_limit=LIMIT):
+    """Environments whose state is (where the episode began, steps since); the observation is their sum."""
+
+    def reset(key):
+        began = jax.random.uniform(key, minval=100.0, maxval=200.0)
+        return (began, jnp.float32(0)), began
+
+    def step(state, action):
+        began, steps = state
+        steps = steps + 1
+        ends = jnp.array(False) if terminate_at is None else steps >= terminate_at
+        return (began, steps), wrappers.Single(began + steps, action[0], ends, {"steps": steps})
+
+    reset, step = wrappers.restarting(reset, step, num_envs, (1,), time_limit)
+    return jax.jit(reset), jax.jit(step)
+
+
+def play(reset, step, num_envs, num_steps):
+    state, first = reset(jax.random.key(0))
+    timesteps = [first]
+    for _ in range(num_steps):
+        state, timestep = step(state, jnp.ones((num_envs, 1)))
+        timesteps.append(timestep)
+    return jax.tree.map(lambda *x: np.stack(x), *timesteps)
+
+
+def test_time_limit_truncates_and_does_not_terminate():
+    seen = play(*counter(4), 4, 2 * LIMIT)
+    expected = np.zeros(2 * LIMIT + 1, bool)
+    expected[[LIMIT, 2 * LIMIT]] = True
+    np.testing.assert_array_equal(seen.truncated, np.repeat(expected[:, None], 4, axis=1))
+    assert not seen.terminated.any()
+
+
+def test_termination_wins_over_the_clock_and_restarts_it():
+    seen = play(*counter(4, terminate_at=LIMIT), 4, 2 * LIMIT)
+    assert not seen.truncated.any()
+    np.testing.assert_array_equal(np.flatnonzero(seen.terminated[:, 0]), [LIMIT, 2 * LIMIT])
+
+
+def test_final_obs_is_the_true_last_observation_and_obs_the_next_episodes_first():
+    seen = play(*counter(4), 4, LIMIT)
+    np.testing.assert_allclose(seen.final_obs[LIMIT], seen.obs[0] + LIMIT, rtol=1e-6)
+    assert (seen.obs[LIMIT] != seen.final_obs[LIMIT]).all()
+    np.testing.assert_allclose(seen.final_obs[1:LIMIT], seen.obs[1:LIMIT])
+
+
+def test_each_episode_begins_somewhere_else():
+    num_envs, episodes = 32, 6
+    seen = play(*counter(num_envs, time_limit=8), num_envs, 8 * episodes)
+    starts = seen.obs[::8]  # [episodes + 1, N]
+    assert len(np.unique(starts)) == starts.size
+
+
+def test_initial_states_are_renewed_in_turn():
+    store, new = jnp.arange(8.0), -jnp.ones(2)
+    for turn in range(4):
+        renewed = wrappers.renew(store, new, jnp.int32(turn), interval=4)
+        expected = np.arange(8.0)
+        expected[[turn, 4 + turn]] = -1
+        np.testing.assert_array_equal(renewed, expected)
+
+
+@pytest.mark.parametrize("num_envs", [1, 3, 8, 20, 64, 100, 256, 4096])
+def test_renewal_interval_divides_the_environments(num_envs):
+    interval = wrappers.renewal_interval(num_envs)
+    assert num_envs % interval == 0
+    assert interval == 1 or num_envs // interval >= 8
+
+
+def test_state_has_no_weak_types_and_keeps_its_types():
+    reset, step = counter(4)
+    state, _ = reset(jax.random.key(0))
+    after, _ = step(state, jnp.ones((4, 1)))
+    for one, other in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
+        assert (one.dtype, one.shape) == (other.dtype, other.shape)
+        assert not getattr(other.aval, "weak_type", False)
+
+
+def test_held_action_sums_rewards_and_stops_at_termination():
+    def step(state, action):
+        state = state + 1
+        return state, wrappers.Single(state, state.astype(jnp.float32), state >= 4, {})
+
+    repeated = wrappers.repeat_action(step, 3)
+    state, single = repeated(jnp.int32(0), None)
+    assert (state, single.reward, bool(single.terminated)) == (3, 1 + 2 + 3, False)
+    state, single = repeated(state, None)  # terminates at its first step: the other two do not happen
+    assert (state, single.reward, bool(single.terminated)) == (4, 4, True)

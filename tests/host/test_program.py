@@ -1,0 +1,147 @@
+"""The compiled program: compiled once, nothing crosses to the host in it, and as many devices as you like."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrl
+from jaxrl.host import program, sharding
+from jaxrl.types import ConfigError
+
+
+def config(**overrides):
+    base = {
+        "env.suite": "probe",
+        "env.name": "target",
+        "network.hidden_sizes": (16, 16),
+        "ppo.num_envs": 64,
+        "ppo.unroll_length": 8,
+        "ppo.num_minibatches": 4,
+        "ppo.learning_rate": 1e-3,
+        "eval.episodes": 16,
+    }
+    return jaxrl.configure({}, base | overrides)
+
+
+def compiled(num_devices, **overrides):
+    mesh = sharding.mesh(jax.devices()[:num_devices])
+    source = program.make(config(**overrides), mesh)
+    return source, mesh, program.compile(source, mesh, seed=3)
+
+
+@pytest.fixture(scope="module")
+def on_one():
+    return compiled(1)
+
+
+@pytest.fixture(scope="module")
+def on_eight():
+    if jax.device_count() < 8:
+        pytest.fail("the test suite runs on 8 fake devices; see tests/conftest.py")
+    return compiled(8)
+
+
+def run(built, iterations):
+    _, mesh, programs = built
+    number = jax.device_put(np.int32(iterations), sharding.replicated(mesh))
+    return programs.epoch(programs.init(), number)
+
+
+def test_eight_devices_give_the_parameters_of_one(on_one, on_eight):
+    (one, metrics_of_one), (eight, metrics_of_eight) = run(on_one, 3), run(on_eight, 3)
+    for a, b in zip(jax.tree.leaves(one.agent.params), jax.tree.leaves(eight.agent.params), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    for name, value in metrics_of_one.items():
+        np.testing.assert_allclose(value, metrics_of_eight[name], rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_environments_are_split_and_the_agent_is_everywhere(on_eight):
+    state, _ = run(on_eight, 1)
+    assert state.actor.obs.sharding.shard_shape(state.actor.obs.shape) == (8, 2)
+    for leaf in jax.tree.leaves(state.agent):
+        assert leaf.sharding.is_fully_replicated
+
+
+def test_only_gradients_and_statistics_cross_between_devices(on_eight):
+    source, mesh, programs = on_eight
+    parameters = program.num_parameters(programs.template.agent)
+    number = jax.ShapeDtypeStruct((), jnp.int32, sharding=sharding.replicated(mesh))
+    place = jax.tree.map(lambda x: x.sharding, programs.template)
+    epoch = jax.jit(source.epoch, donate_argnums=0, out_shardings=(place, sharding.replicated(mesh)))
+    text = epoch.lower(programs.template, number).compile().as_text()
+    assert not re.findall(r"= \S+ (all-gather|all-to-all|collective-permute)\(", text)
+    crossing = re.findall(r"= (\([^=]*?\)|\S+) all-reduce(?:-start)?\(", text)
+    assert crossing, "eight devices that never exchange a gradient do not learn together"
+    sizes = [
+        sum(int(np.prod([int(n) for n in shape.split(",") if n])) for shape in re.findall(r"\w+\[([\d,]*)\]", kinds))
+        for kinds in crossing
+    ]
+    assert max(sizes) <= parameters + 16  # one gradient, with the scalars of the loss beside it
+    assert sum(size > 16 for size in sizes) <= 1 + len(jax.tree.leaves(programs.template.agent.params))
+
+
+def test_epochs_of_any_length_compile_once(on_one):
+    _, mesh, programs = on_one
+    state = programs.init()
+    place = jax.tree.map(lambda x: x.sharding, programs.template)
+    epoch = jax.jit(on_one[0].epoch, donate_argnums=0, out_shardings=(place, sharding.replicated(mesh)))
+    for length in (1, 2, 5):
+        state, _ = epoch(state, jax.device_put(np.int32(length), sharding.replicated(mesh)))
+    assert epoch._cache_size() == 1
+    assert int(state.iterations) == 8
+
+
+def test_nothing_crosses_to_the_host_inside_an_epoch(on_one):
+    _, mesh, programs = on_one
+    state = programs.init()
+    number = jax.device_put(np.int32(2), sharding.replicated(mesh))
+    with jax.transfer_guard("disallow_explicit"):
+        state, metrics = programs.epoch(state, number)
+        jax.block_until_ready((state, metrics))
+
+
+def test_the_state_that_goes_in_is_donated(on_one):
+    _, mesh, programs = on_one
+    state = programs.init()
+    programs.epoch(state, jax.device_put(np.int32(1), sharding.replicated(mesh)))
+    assert state.actor.obs.is_deleted()
+
+
+def test_one_long_epoch_equals_many_short_ones(on_one):
+    _, mesh, programs = on_one
+    long, _ = run(on_one, 6)
+    short = programs.init()
+    for length in (1, 2, 3):
+        short, _ = programs.epoch(short, jax.device_put(np.int32(length), sharding.replicated(mesh)))
+    assert all(np.array_equal(a, b) for a, b in zip(*map(plain, (long, short)), strict=True))
+
+
+def plain(state):
+    """The leaves of a state as arrays of numbers."""
+    is_key = lambda x: jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)  # noqa: E731
+    return [np.asarray(jax.random.key_data(x) if is_key(x) else x) for x in jax.tree.leaves(state)]
+
+
+def test_evaluation_leaves_training_as_it_was(on_one):
+    _, mesh, programs = on_one
+    state = programs.init()
+    before = plain(state)
+    first, again = programs.evaluate(state), programs.evaluate(state)
+    assert all(np.array_equal(a, b) for a, b in zip(before, plain(state), strict=True))
+    assert first["eval/episode_return"] == again["eval/episode_return"]
+    assert first["eval/episodes"] == 16
+    assert first["eval/episode_return_min"] <= first["eval/episode_return"] <= first["eval/episode_return_max"]
+
+
+def test_evaluation_plays_whole_episodes():
+    _, _, programs = compiled(1, **{"env.name": "clock", "env.episode_length": 13})
+    metrics = programs.evaluate(programs.init())
+    assert metrics["eval/episode_return"] == metrics["eval/episode_return_min"] == metrics["eval/episode_length"] == 13
+
+
+def test_environments_that_devices_cannot_share_are_refused():
+    with pytest.raises(ConfigError, match="config.ppo.num_envs=60 cannot be shared by 8 devices; the nearest is 64"):
+        compiled(8, **{"ppo.num_envs": 60})
