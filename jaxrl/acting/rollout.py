@@ -61,22 +61,28 @@ def rollout(
     (actor, finished), (seen, final) = jax.lax.scan(one_chunk, (actor, finished), keys)
     obs, reset, reward, terminated, truncated, memo = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), seen)
     final_obs, final_carry = final
-    return actor, finished, Rollout(
-        obs=obs,
-        reset=reset,
-        reward=reward,
-        terminated=terminated,
-        truncated=truncated,
-        memo=memo,
-        carry=before.carry,
-        final_obs=final_obs,
-        final_carry=final_carry,
-        last_obs=actor.obs,
-        last_carry=actor.carry,
-        last_reset=actor.reset,
+    return (
+        actor,
+        finished,
+        Rollout(
+            obs=obs,
+            reset=reset,
+            reward=reward,
+            terminated=terminated,
+            truncated=truncated,
+            memo=memo,
+            carry=before.carry,
+            final_obs=final_obs,
+            final_carry=final_carry,
+            last_obs=actor.obs,
+            last_carry=actor.carry,
+            last_reset=actor.reset,
+        ),
     )
 
 
 def num_chunks(unroll_length: int, truncation_interval: int) -> int:
     """K: the fewest equal chunks of a rollout in none of which an environment can truncate twice."""
-    return next(k for k in range(1, unroll_length + 1) if unroll_length % k == 0 and unroll_length // k <= truncation_interval)
+    return next(
+        k for k in range(1, unroll_length + 1) if unroll_length % k == 0 and unroll_length // k <= truncation_interval
+    )

@@ -36,7 +36,6 @@ LIMITS = {
     "bound_cost": (0.0, None),
     "max_gradient_norm": (0.0, None),
     "adam_epsilon": (0.0, 1.0),
-    "policy_average": (0.0, 0.9999),
     "obs_clip": (0.0, None),
 }
 CHOICES = {
@@ -69,7 +68,6 @@ def default_config() -> ConfigDict:
     config.bound_cost = 0.0  # weight of the loss on policy means beyond ±1.1
     config.max_gradient_norm = 1.0  # global norm to which the gradient is scaled down; 0 = not
     config.adam_epsilon = 1e-8  # added to the root of the second moment
-    config.policy_average = 0.0  # the policy that is evaluated averages over about 1 / (1 - this) updates; 0 = the last
     config.normalize_obs = True  # by running mean and variance
     config.obs_clip = 10.0  # normalised observations lie within ± this
     config.normalize_value = True  # the critic learns returns normalised by running mean and variance
@@ -96,7 +94,6 @@ class State(NamedTuple):
     """The agent: everything that learning changes."""
 
     params: PyTree
-    average: PyTree  # params averaged over the last updates: those of the deterministic policy
     optimizer: PyTree
     obs_moments: normalize.Moments
     value_moments: normalize.Moments
@@ -203,7 +200,6 @@ def init(parts: Parts, key: Key, hyper: Hyper) -> State:
     params = parts.network.init(key)
     return State(
         params=params,
-        average=params,
         optimizer=parts.optimizer.init(params),
         obs_moments=normalize.init(parts.spec.obs),
         value_moments=normalize.init(jnp.zeros(())),
@@ -214,7 +210,7 @@ def init(parts: Parts, key: Key, hyper: Hyper) -> State:
 
 def act(parts: Parts, state: State, carry: PyTree, obs: PyTree, reset: Array, key: Key) -> tuple[Array, PyTree, Memo]:
     """Samples actions for N environments and remembers what learning from them takes."""
-    distribution, value, carry = _look(parts, state, state.params, carry, obs, reset)
+    distribution, value, carry = _look(parts, state, carry, obs, reset)
     sample = distribution.sample(key)
     value = parts.denormalize_value(state.value_moments, value)
     return distribution.action(sample), carry, Memo(sample, distribution.log_prob(sample), value, distribution)
@@ -222,14 +218,14 @@ def act(parts: Parts, state: State, carry: PyTree, obs: PyTree, reset: Array, ke
 
 def policy(parts: Parts, state: State, carry: PyTree, obs: PyTree, reset: Array) -> tuple[Array, PyTree]:
     """The deterministic actions of N environments: what is evaluated and exported."""
-    distribution, _, carry = _look(parts, state, state.average, carry, obs, reset)
+    distribution, _, carry = _look(parts, state, carry, obs, reset)
     return distribution.action(distribution.mode()), carry
 
 
-def _look(parts, state, params, carry, obs, reset):
+def _look(parts, state, carry, obs, reset):
     """The network's outputs for one step, [N, ...]."""
     obs = jax.tree.map(lambda x: x[None], parts.normalize_obs(state.obs_moments, obs))
-    distribution, value, carry = parts.network.apply(params, carry, obs, reset[None])
+    distribution, value, carry = parts.network.apply(state.params, carry, obs, reset[None])
     return jax.tree.map(lambda x: x[0], distribution), value[0], carry
 
 
@@ -256,14 +252,12 @@ def update(parts: Parts, state: State, rollout: Rollout, key: Key) -> tuple[Stat
         return minibatches.sweep(learn, learner, segments, key, config.num_minibatches)
 
     learner = (state.params, state.optimizer, hyper.learning_rate)
-    (params, optimizer, learning_rate), steps = jax.lax.scan(one_pass, learner, jax.random.split(key, config.update_epochs))
-    # A policy of few updates averages over fewer, or it would remember how it was born.
-    keep = jnp.minimum(config.policy_average, state.updates / (state.updates + 10.0))
-    average = jax.tree.map(lambda old, new: keep * old + (1.0 - keep) * new, state.average, params)
+    (params, optimizer, learning_rate), steps = jax.lax.scan(
+        one_pass, learner, jax.random.split(key, config.update_epochs)
+    )
     last_pass = jax.tree.map(lambda x: jnp.mean(x[-1]), steps)
     state = State(
         params=params,
-        average=average,
         optimizer=optimizer,
         # Only now: the policy that learns sees observations as the one that acted saw them.
         obs_moments=normalize.update(state.obs_moments, rollout.obs),
@@ -275,7 +269,7 @@ def update(parts: Parts, state: State, rollout: Rollout, key: Key) -> tuple[Stat
 
 
 def prepare(parts: Parts, state: State, rollout: Rollout) -> tuple[normalize.Moments, Batch, dict[str, Array]]:
-    """Advantages and value targets of a rollout: the value normaliser that has seen them, what to learn from, metrics."""
+    """Advantages and value targets of a rollout: the value normaliser that has seen them, the batch, metrics."""
     config, hyper = parts.config, state.hyper
 
     def value_of(obs, carry, reset):
@@ -325,12 +319,7 @@ def loss(parts: Parts, params: PyTree, hyper: Hyper, batch: Batch) -> tuple[Arra
 
     entropy = jnp.mean(distribution.entropy())
     bound_loss = jnp.mean(losses.bound_loss(distribution.mean))
-    total = (
-        policy_loss
-        + hyper.value_cost * value_loss
-        - hyper.entropy_cost * entropy
-        + hyper.bound_cost * bound_loss
-    )
+    total = policy_loss + hyper.value_cost * value_loss - hyper.entropy_cost * entropy + hyper.bound_cost * bound_loss
     return total, {
         "loss/policy": policy_loss,
         "loss/value": value_loss,

@@ -92,6 +92,10 @@ def _library():
 @contextlib.contextmanager
 def quiet():
     """Keeps to itself what the libraries print on import: an optional backend that is missing, a notice of upkeep."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
         warnings.simplefilter("ignore")
         yield

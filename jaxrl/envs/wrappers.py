@@ -88,7 +88,7 @@ def restarting(
 
 
 def renewal_interval(num_envs: int) -> int:
-    """I: a power of two up to 16 that divides N and leaves at least 8 renewals a step, so that 8 devices have equal shares."""
+    """I: a power of two up to 16 that divides N and leaves 8 renewals a step, so that 8 devices have equal shares."""
     interval = math.gcd(num_envs, 16)
     while interval > 1 and num_envs // interval < 8:
         interval //= 2

@@ -20,9 +20,7 @@ def num_groups(num_envs: int, segments_per_env: int, num_minibatches: int, most:
     fitting = [
         groups
         for groups in (2**power for power in range(most.bit_length()))
-        if groups <= most
-        and num_envs % groups == 0
-        and (num_envs // groups * segments_per_env) % num_minibatches == 0
+        if groups <= most and num_envs % groups == 0 and (num_envs // groups * segments_per_env) % num_minibatches == 0
     ]
     return max(fitting, default=0)
 

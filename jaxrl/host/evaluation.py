@@ -75,7 +75,14 @@ def make(env: Environment, algorithm: Algorithm, config: ConfigDict, place: Call
         everyone = jnp.ones(num_envs, bool)
         zero = jnp.zeros(num_envs)
         start = _Play(
-            algorithm.carry(num_envs), env_state, timestep.obs, everyone, everyone, zero, zero.astype(jnp.int32), jnp.int32(0)
+            algorithm.carry(num_envs),
+            env_state,
+            timestep.obs,
+            everyone,
+            everyone,
+            zero,
+            zero.astype(jnp.int32),
+            jnp.int32(0),
         )
         play = jax.lax.while_loop(lambda play: jnp.any(play.is_alive) & (play.step < config.max_steps), step, start)
         return {

@@ -68,9 +68,7 @@ def plan(config: ConfigDict, env_steps_per_iteration: int) -> Plan:
     )
 
 
-def train(
-    config: ConfigDict, workdir: Path, command_line: list[str], say: Callable[[str], None] = console.say
-) -> Run:
+def train(config: ConfigDict, workdir: Path, command_line: list[str], say: Callable[[str], None] = console.say) -> Run:
     """Trains, or goes on with the run in `workdir`, to the end that the config sets.
 
     Args:

@@ -33,7 +33,9 @@ def split(tree: PyTree, num_envs: int, mesh: Mesh) -> PyTree:
     """Of every leaf [N, ...], a share of the environments on each device; other leaves on each."""
 
     def place(leaf):
-        by_env = leaf.ndim > 0 and leaf.shape[0] == num_envs and not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        by_env = (
+            leaf.ndim > 0 and leaf.shape[0] == num_envs and not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        )
         return NamedSharding(mesh, PartitionSpec(AXIS) if by_env else PartitionSpec())
 
     return jax.tree.map(place, tree)

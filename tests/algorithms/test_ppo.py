@@ -65,7 +65,7 @@ def test_value_of_a_delayed_reward_is_discounted():
 
 
 def test_a_clock_that_truncates_does_not_end_what_the_future_is_worth():
-    # With truncation taken for termination it would be 1 + 0.9 + 0.81 + 0.729 = 3.4 at the first step of four, 1 at the last.
+    # With truncation taken for termination it would be 1 + 0.9 + 0.81 + 0.729 = 3.4 at the first step of four.
     _, look, _ = learn(small("clock", **{"env.episode_length": 4}), 600)
     for step in range(4):
         np.testing.assert_allclose(look(at(step))[0], 1 / (1 - GAMMA), rtol=0.06)

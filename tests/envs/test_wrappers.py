@@ -1,4 +1,4 @@
-"""N environments that restart themselves: what they show at the step that ends an episode, and what they restart from."""
+"""N environments that restart themselves: what they show as an episode ends, and what they restart from."""
 
 import jax
 import jax.numpy as jnp
