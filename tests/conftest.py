@@ -44,3 +44,10 @@ def strict_functions(request):
         return
     with jax.debug_nans(True), jax.numpy_rank_promotion("raise"):
         yield
+
+
+@pytest.fixture
+def keys_unchecked():
+    """For tests that vmap a scan over keys: jax's checker takes vmap's own transposition of the keys for a use."""
+    with jax.debug_key_reuse(False):
+        yield

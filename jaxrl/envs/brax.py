@@ -91,11 +91,16 @@ def _library():
 
 @contextlib.contextmanager
 def quiet():
-    """Keeps to itself what the libraries print on import: an optional backend that is missing, a notice of upkeep."""
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
+    """Keeps to itself what the libraries print as they load: a backend that is missing, a notice of upkeep."""
+    aside = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(aside), contextlib.redirect_stderr(aside):
         warnings.simplefilter("ignore")
-        yield
+        import mujoco  # Brax reads its models with it
+
+        # MuJoCo warns from C, past Python's streams, and would leave a MUJOCO_LOG.TXT wherever the user stands.
+        handler = mujoco.get_mju_user_warning()
+        mujoco.set_mju_user_warning(lambda message: None)
+        try:
+            yield
+        finally:
+            mujoco.set_mju_user_warning(handler)

@@ -8,7 +8,7 @@ They tell which part of an algorithm is wrong before any physics does, in second
 | delayed | two steps, reward 1 at the second, then terminated | V = γ, then 1 |
 | target | a target x in [-1, 1] is shown, reward -(a - x/2)², then terminated | a = x / 2 |
 | arms | reward 1 for a > 0, else 0, then terminated | a > 0 |
-| clock | reward 1 at each step until the clock truncates | V = 1 / (1 - γ) at every step |
+| clock | reward 1 at each step until the clock, which is not shown, truncates | V = 1 / (1 - γ) at every step |
 | fuse | reward 1 at each step, terminated at the third | V = 1 + γ + γ², 1 + γ, 1 |
 """
 
@@ -57,7 +57,8 @@ def make(config: ConfigDict, num_envs: int) -> Environment:
     rule = RULES[config.name]
 
     def observe(state: Probe) -> Array:
-        return jnp.stack([state.step.astype(jnp.float32), state.target])
+        time = 0.0 if config.name == "clock" else state.step.astype(jnp.float32)
+        return jnp.stack([time + jnp.zeros(()), state.target])
 
     def reset(key):
         state = Probe(jnp.int32(0), jax.random.uniform(key, minval=-1.0, maxval=1.0))

@@ -77,7 +77,7 @@ class TanhNormal(NamedTuple):
         return self.mean
 
     def action(self, sample: Array) -> Array:
-        """[..., A] in (-1, 1), what the environment gets."""
+        """[..., A] in [-1, 1], what the environment gets."""
         return jnp.tanh(sample)
 
     def log_prob(self, sample: Array) -> Array:

@@ -17,7 +17,7 @@ def clipped_surrogate(log_ratio: Array, advantage: Array, clip: float | Array) -
         advantage: [...].
         clip: ε > 0, the width of the trust region of the ratio.
     """
-    ratio = jnp.exp(log_ratio)
+    ratio = _ratio(log_ratio)
     return -jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage)
 
 
@@ -27,9 +27,14 @@ def smooth_surrogate(log_ratio: Array, advantage: Array, clip: float | Array) ->
     s(ρ) = 1 - ε + 2ε sigmoid(4 ((ρ - 1 + ε) / 2ε - ½)); rl_games' `use_smooth_clamp`,
     rl_games/common/common_losses.py, https://github.com/Denys88/rl_games.
     """
-    ratio = jnp.exp(log_ratio)
+    ratio = _ratio(log_ratio)
     smooth = 1 - clip + 2 * clip * jax.nn.sigmoid(4 * ((ratio - 1 + clip) / (2 * clip) - 0.5))
     return -jnp.minimum(ratio * advantage, smooth * advantage)
+
+
+def _ratio(log_ratio: Array) -> Array:
+    """exp, kept finite: beyond e⁸⁰ the surrogates are flat, but inf times their zero slope would be NaN."""
+    return jnp.exp(jnp.minimum(log_ratio, 80.0))
 
 
 def l2(error: Array) -> Array:

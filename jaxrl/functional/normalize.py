@@ -55,8 +55,10 @@ def update(moments: Moments, batch: PyTree) -> Moments:
         batch_mean = jnp.mean(batch, axes)
         batch_variance = jnp.mean(jnp.square(batch - batch_mean), axes)
         delta = (batch_mean - mean[0]) - mean[1]
-        spread = (batch_variance - variance[0]) - variance[1]
-        return _add(mean, weight * delta), _add(variance, weight * spread + weight * (1 - weight) * jnp.square(delta))
+        # In two steps: the difference of a small variance and a large one would have lost the small one's digits.
+        variance = _add(variance, -weight * (variance[0] + variance[1]))
+        variance = _add(variance, weight * batch_variance + weight * (1 - weight) * jnp.square(delta))
+        return _add(mean, weight * delta), variance
 
     merged = jax.tree.map(merge, batch, moments.mean, moments.variance)
     mean = jax.tree.map(lambda _, both: both[0], batch, merged)
@@ -85,6 +87,7 @@ def denormalize(moments: Moments, x: PyTree, *, epsilon: float = 1e-5) -> PyTree
 def standardize(x: Array, *, epsilon: float = 1e-8) -> Array:
     """(x - mean(x)) / (std(x) + ε) over the whole array."""
     centred = x - jnp.mean(x)
+    centred = centred - jnp.mean(centred)  # the mean's rounding error, which would be all there is in equal numbers
     return centred / (jnp.sqrt(jnp.mean(jnp.square(centred))) + epsilon)
 
 

@@ -46,9 +46,8 @@ def adaptive_kl(
         factor: what one decision divides or multiplies by.
         minimum, maximum: bounds of the result.
     """
-    lower = jnp.maximum(learning_rate / factor, minimum)
-    higher = jnp.minimum(learning_rate * factor, maximum)
-    return jnp.where(kl > 2.0 * target_kl, lower, jnp.where(kl < 0.5 * target_kl, higher, learning_rate))
+    change = jnp.where(kl > 2.0 * target_kl, 1.0 / factor, jnp.where(kl < 0.5 * target_kl, factor, 1.0))
+    return jnp.clip(learning_rate * change, minimum, maximum)
 
 
 def unmoved(learning_rate: Array, kl: Array, target_kl: float | Array) -> Array:
