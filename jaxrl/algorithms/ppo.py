@@ -26,6 +26,7 @@ LIMITS = {
     "update_epochs": (1, None),
     "segment_length": (0, None),
     "learning_rate": (0.0, 1.0),
+    "learning_rate_share": (1e-3, 1.0),
     "target_kl": (1e-8, 1e3),
     "gamma": (0.0, 1.0),
     "lambda_": (0.0, 1.0),
@@ -42,7 +43,7 @@ CHOICES = {
     "learning_rate_schedule": (*schedules.DECAYS, "adaptive_kl"),
     "surrogate": tuple(losses.SURROGATES),
     "value_loss": tuple(losses.VALUE_LOSSES),
-    "normalize_advantage": ("batch", "minibatch", "no"),
+    "normalize_advantage": ("batch", "minibatch", "running", "no"),
 }
 
 
@@ -56,6 +57,7 @@ def default_config() -> ConfigDict:
     config.segment_length = 0  # steps of one environment that stay together in a minibatch; 0 = the whole rollout
     config.learning_rate = 3e-4  # at the start
     config.learning_rate_schedule = "constant"  # constant, linear or cosine to 0 over the run, adaptive_kl
+    config.learning_rate_share = 1.0  # share of the run after which linear and cosine have come to 0
     config.target_kl = 0.01  # nats; adaptive_kl lowers the rate beyond twice this, raises it below half
     config.gamma = 0.99  # discount per step
     config.lambda_ = 0.95  # of the advantage estimate: 0 one-step TD, 1 Monte Carlo
@@ -71,7 +73,9 @@ def default_config() -> ConfigDict:
     config.normalize_obs = True  # by running mean and variance
     config.obs_clip = 10.0  # normalised observations lie within ± this
     config.normalize_value = True  # the critic learns returns normalised by running mean and variance
-    config.normalize_advantage = "batch"  # over the rollout (batch), each minibatch, or no
+    config.normalize_advantage = (
+        "batch"  # by mean and std of the rollout (batch), of each minibatch, of all so far (running), or no
+    )
     return config
 
 
@@ -97,6 +101,7 @@ class State(NamedTuple):
     optimizer: PyTree
     obs_moments: normalize.Moments
     value_moments: normalize.Moments
+    advantage_moments: normalize.Moments
     hyper: Hyper
     updates: Array  # [] int32 rollouts learned from
 
@@ -128,10 +133,12 @@ class Parts(NamedTuple):
     spec: Spec
     config: ConfigDict  # the group `ppo`
     groups: int  # G
-    num_updates: int  # in the whole run
+    num_updates: int  # until the learning rate has decayed
     normalize_obs: Callable  # (moments, obs) -> obs
     normalize_value: Callable  # (moments, value) -> value
     denormalize_value: Callable  # (moments, value) -> value
+    normalize_advantage: Callable  # (moments, advantage of a rollout) -> advantage
+    normalize_minibatch: Callable  # advantage of a minibatch -> advantage
     decay: Callable  # progress -> factor of the learning rate
     adapt: Callable  # (learning_rate, kl, target_kl) -> learning_rate
 
@@ -156,10 +163,15 @@ def make(config: ConfigDict, spec: Spec) -> Algorithm:
         spec=spec,
         config=ppo,
         groups=groups,
-        num_updates=-(-config.total_env_steps // (ppo.num_envs * ppo.unroll_length)),
+        num_updates=config.total_env_steps * ppo.learning_rate_share / (ppo.num_envs * ppo.unroll_length),
         normalize_obs=functools.partial(normalize.normalize, clip=ppo.obs_clip) if ppo.normalize_obs else keep,
         normalize_value=normalize.normalize if ppo.normalize_value else keep,
         denormalize_value=normalize.denormalize if ppo.normalize_value else keep,
+        normalize_advantage={
+            "batch": lambda moments, x: normalize.standardize(x),
+            "running": normalize.normalize,
+        }.get(ppo.normalize_advantage, keep),
+        normalize_minibatch=normalize.standardize if ppo.normalize_advantage == "minibatch" else lambda x: x,
         decay=schedules.DECAYS.get(ppo.learning_rate_schedule, schedules.constant),
         adapt=schedules.ADAPTATIONS.get(ppo.learning_rate_schedule, schedules.unmoved),
     )
@@ -203,6 +215,7 @@ def init(parts: Parts, key: Key, hyper: Hyper) -> State:
         optimizer=parts.optimizer.init(params),
         obs_moments=normalize.init(parts.spec.obs),
         value_moments=normalize.init(jnp.zeros(())),
+        advantage_moments=normalize.init(jnp.zeros(())),
         hyper=jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), hyper),
         updates=jnp.int32(0),
     )
@@ -232,7 +245,7 @@ def _look(parts, state, carry, obs, reset):
 def update(parts: Parts, state: State, rollout: Rollout, key: Key) -> tuple[State, dict[str, Array]]:
     """Learns from one rollout: `update_epochs` passes of `num_minibatches` steps of Adam each."""
     config, hyper = parts.config, state.hyper
-    value_moments, batch, metrics = prepare(parts, state, rollout)
+    state, batch, metrics = prepare(parts, state, rollout)
     segments = minibatches.segment(batch, config.segment_length or config.unroll_length, parts.groups)
     decay = parts.decay(state.updates / parts.num_updates)
 
@@ -256,21 +269,20 @@ def update(parts: Parts, state: State, rollout: Rollout, key: Key) -> tuple[Stat
         one_pass, learner, jax.random.split(key, config.update_epochs)
     )
     last_pass = jax.tree.map(lambda x: jnp.mean(x[-1]), steps)
-    state = State(
+    state = state._replace(
         params=params,
         optimizer=optimizer,
         # Only now: the policy that learns sees observations as the one that acted saw them.
         obs_moments=normalize.update(state.obs_moments, rollout.obs),
-        value_moments=value_moments,
         hyper=hyper._replace(learning_rate=learning_rate),
         updates=state.updates + 1,
     )
     return state, metrics | last_pass
 
 
-def prepare(parts: Parts, state: State, rollout: Rollout) -> tuple[normalize.Moments, Batch, dict[str, Array]]:
-    """Advantages and value targets of a rollout: the value normaliser that has seen them, the batch, metrics."""
-    config, hyper = parts.config, state.hyper
+def prepare(parts: Parts, state: State, rollout: Rollout) -> tuple[State, Batch, dict[str, Array]]:
+    """Advantages and value targets of a rollout: the state whose normalisers have seen them, the batch, metrics."""
+    hyper = state.hyper
 
     def value_of(obs, carry, reset):
         obs = jax.tree.map(lambda x: x[None], parts.normalize_obs(state.obs_moments, obs))
@@ -288,17 +300,18 @@ def prepare(parts: Parts, state: State, rollout: Rollout) -> tuple[normalize.Mom
     )
     target = advantage + memo.value
     metrics = {"update/explained_variance": returns.explained_variance(memo.value, target)}
-    if config.normalize_advantage == "batch":
-        advantage = normalize.standardize(advantage)
     moments = normalize.update(state.value_moments, target)
+    state = state._replace(
+        value_moments=moments, advantage_moments=normalize.update(state.advantage_moments, advantage)
+    )
     batch = Batch(
         obs=parts.normalize_obs(state.obs_moments, rollout.obs),
         reset=rollout.reset,
         memo=memo._replace(value=parts.normalize_value(moments, memo.value)),
-        advantage=advantage,
+        advantage=parts.normalize_advantage(state.advantage_moments, advantage),
         target=parts.normalize_value(moments, target),
     )
-    return moments, batch, metrics
+    return state, batch, metrics
 
 
 def loss(parts: Parts, params: PyTree, hyper: Hyper, batch: Batch) -> tuple[Array, dict[str, Array]]:
@@ -306,9 +319,7 @@ def loss(parts: Parts, params: PyTree, hyper: Hyper, batch: Batch) -> tuple[Arra
     config, memo = parts.config, batch.memo
     carry = parts.network.carry(batch.advantage.shape[1])
     distribution, value, _ = parts.network.apply(params, carry, batch.obs, batch.reset)
-    advantage = batch.advantage
-    if config.normalize_advantage == "minibatch":
-        advantage = normalize.standardize(advantage)
+    advantage = parts.normalize_minibatch(batch.advantage)
     log_ratio = distribution.log_prob(memo.sample) - memo.log_prob
     policy_loss = jnp.mean(losses.SURROGATES[config.surrogate](log_ratio, advantage, hyper.clip))
 

@@ -57,7 +57,8 @@ def make(config: ConfigDict, num_envs: int) -> Environment:
             env = library.get_environment(config.name, backend=config.backend)
         except (NotImplementedError, AttributeError, TypeError, ValueError) as error:
             raise ConfigError(
-                f"config.env.backend={config.backend!r} cannot run {config.name} ({error}); try spring or generalized."
+                f"config.env.backend={config.backend!r} cannot run {config.name} ({error}); "
+                "every environment of Brax runs on generalized."
             ) from error
 
     # TF32 harms the physics; https://github.com/google-deepmind/mujoco_playground/issues/86.
@@ -86,7 +87,20 @@ def make(config: ConfigDict, num_envs: int) -> Environment:
 def _library():
     with quiet():
         import brax.envs
+        import brax.fluid
+    brax.fluid.jp = _OldNumpy()
     return brax.envs
+
+
+class _OldNumpy:
+    """jax.numpy with the clip that Brax 0.14.2 calls in its fluid forces, without which the swimmer does not swim."""
+
+    def __getattr__(self, name):
+        return getattr(jnp, name)
+
+    @staticmethod
+    def clip(x, a_min=None, a_max=None):
+        return jnp.clip(x, a_min, a_max)
 
 
 @contextlib.contextmanager

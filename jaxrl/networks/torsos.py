@@ -1,6 +1,5 @@
 """Torsos: what turns an observation into features."""
 
-import math
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
@@ -26,7 +25,7 @@ INITIALIZERS: dict[str, Callable] = {
     "lecun": lambda gain=1.0: nn.initializers.variance_scaling(gain**2, "fan_in", "uniform"),
     "glorot": lambda gain=1.0: nn.initializers.variance_scaling(gain**2, "fan_avg", "uniform"),
     "kaiming": lambda gain=1.0: nn.initializers.variance_scaling(2 * gain**2, "fan_in", "truncated_normal"),
-    "orthogonal": lambda gain=math.sqrt(2): nn.initializers.orthogonal(gain),
+    "orthogonal": lambda gain=2**0.5: nn.initializers.orthogonal(gain),
 }
 
 

@@ -42,8 +42,8 @@ def test_shapes_and_types_are_those_of_the_spec(played):
     env, _, first, steps = played
     for timestep, leading in ((first, (NUM_ENVS,)), (steps, (40, NUM_ENVS))):
         for obs in (timestep.obs, timestep.final_obs):
-            fits = jax.tree.map(lambda x, s: (x.shape, x.dtype) == ((*leading, *s.shape), s.dtype), obs, env.spec.obs)
-            assert jax.tree.all(fits)
+            expected = jax.tree.map(lambda s, lead=leading: ((*lead, *s.shape), s.dtype), env.spec.obs)
+            assert jax.tree.map(lambda x: (x.shape, x.dtype), obs) == expected
         assert timestep.reward.shape == leading and timestep.reward.dtype == jnp.float32
         assert timestep.terminated.shape == leading and timestep.terminated.dtype == bool
         assert timestep.truncated.shape == leading and timestep.truncated.dtype == bool

@@ -1,6 +1,7 @@
 """Rows of metrics reach the disk whole, and a resumed run leaves no gap and no repeat in any of the files."""
 
 import csv
+import importlib
 import json
 import math
 import struct
@@ -191,6 +192,7 @@ def test_wandb_offline_holds_rows_and_config_and_resumes_the_same_run(tmp_path, 
     write("wandb", tmp_path, [row(200, **{"eval/episode_return": 5432.5})], env_steps=100)
     assert (tmp_path / "wandb_id.txt").read_text().strip() == run_id
 
+    importlib.import_module("wandb").teardown()  # its own process writes on for a moment
     first, second = sorted((tmp_path / "wandb").glob(f"offline-run-*-{run_id}*/run-{run_id}.wandb"))
     first, second = first.read_bytes(), second.read_bytes()
     for part in (b"1234.5", b"learning_rate", b"0.0003", b"env_steps"):
