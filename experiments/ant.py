@@ -1,4 +1,9 @@
-"""Brax's ant on the spring backend with rl_games' recipe for it (its configs/brax/ppo_ant.yaml, v1.6.5)."""
+"""Brax's ant on the spring backend with rl_games' recipe for it (its configs/brax/ppo_ant.yaml, v1.6.5).
+
+    python -m jaxrl.train --config=experiments/ant.py
+
+Result: RESULT
+"""
 
 from ml_collections import ConfigDict
 
@@ -7,7 +12,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.total_env_steps = 6_553_600
     config.env = {"name": "ant"}
-    config.network = {"hidden_sizes": (256, 128, 64), "shared": True, "policy_gain": 1.0}
+    config.network = {"shared": True, "policy_gain": 1.0}
     config.ppo = {
         "num_envs": 4096,
         "unroll_length": 8,

@@ -12,11 +12,11 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.total_env_steps = 20_000_000
     config.env = {"name": "hopper"}
-    config.network = {"hidden_sizes": (256, 128, 64), "shared": True, "policy_gain": 1.0}
+    config.network = {"shared": True, "policy_gain": 1.0}
     config.ppo = {
         "update_epochs": 5,
         "learning_rate_schedule": "adaptive_kl",
-        "target_kl": 0.01,
+        "target_kl": 0.024,
         "surrogate": "smooth_clip",
         "value_cost": 2.0,
         "bound_cost": 1e-4,

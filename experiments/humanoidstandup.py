@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     config.ppo = {
         "update_epochs": 5,
         "learning_rate_schedule": "adaptive_kl",
-        "target_kl": 0.01,
+        "target_kl": 0.024,
         "surrogate": "smooth_clip",
         "value_cost": 2.0,
         "bound_cost": 1e-4,

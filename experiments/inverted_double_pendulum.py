@@ -1,4 +1,9 @@
-"""Brax's inverted double pendulum on the spring backend."""
+"""Brax's inverted double pendulum on the spring backend.
+
+    python -m jaxrl.train --config=experiments/inverted_double_pendulum.py
+
+Result: RESULT
+"""
 
 from ml_collections import ConfigDict
 
@@ -12,8 +17,8 @@ def get_config() -> ConfigDict:
         "num_envs": 64,
         "unroll_length": 32,
         "learning_rate": 7e-4,
-        # The pole stands after 150,000 steps. A rate that stays high then follows noise, until the policy forgets to keep
-        # the cart off the end of its rail; so it comes to 0 early.
+        # The pole stands after 150,000 steps. A rate that stays high then follows noise, until the policy forgets to
+        # keep the cart off the end of its rail; so it comes to 0 early.
         "learning_rate_schedule": "linear",
         "learning_rate_share": 0.3,
         # The cart drifts to that end over hundreds of steps: the horizon must see it.

@@ -8,6 +8,7 @@ final observation for each environment: with the usual time limits K = 1, one ro
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -30,6 +31,9 @@ def start(env: Environment, algorithm: Algorithm, key: Key) -> Actor:
     """N environments at the beginning of their first episodes."""
     num_envs = env.spec.num_envs
     env_state, timestep = env.reset(key)
+    # The border: an environment may be anybody's.
+    chex.assert_shape([timestep.reward, timestep.terminated, timestep.truncated], (num_envs,))
+    chex.assert_tree_shape_prefix((timestep.obs, timestep.final_obs), (num_envs,))
     carry = algorithm.carry(num_envs)
     return Actor(carry, env_state, timestep.obs, jnp.ones(num_envs, bool), statistics.start(num_envs))
 
