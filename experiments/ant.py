@@ -2,7 +2,8 @@
 
     python -m jaxrl.train --config=experiments/ant.py
 
-Result: RESULT
+Result: mean deterministic return over 128 episodes 5,560 ± 1,183 after 6.55M env steps, seed 0 alone (4,322 after 3.3M,
+5,109 after 5.9M); with target_kl 0.05 it was 4,880. About 9 minutes on 2 CPU cores.
 """
 
 from ml_collections import ConfigDict
