@@ -46,7 +46,7 @@ def summary(run) -> str:
     seconds = rows[-1]["wall_seconds"] if rows else 0.0
     return (
         f"{run.env_steps:,} env steps in {seconds:.0f} s: {reached}; curves in {picture}, "
-        f"or `tensorboard --logdir {run.workdir / 'tensorboard'}`"
+        f"or, with TensorBoard, `tensorboard --logdir {run.workdir / 'tensorboard'}`"
     )
 
 
