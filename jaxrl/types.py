@@ -25,12 +25,27 @@ class Box(NamedTuple):
     high: float = 1.0
 
 
+class Discrete(NamedTuple):
+    """One of `size` options: an int32 in [0, size)."""
+
+    size: int
+
+
+class MultiDiscrete(NamedTuple):
+    """One option of each of K parts: int32 [K], part k in [0, sizes[k])."""
+
+    sizes: tuple[int, ...]
+
+
+Space = Box | Discrete | MultiDiscrete | tuple  # a tuple holds a part for each of its spaces
+
+
 class Spec(NamedTuple):
     """What is known of an environment before it runs."""
 
     num_envs: int
     obs: PyTree  # of jax.ShapeDtypeStruct, without the leading [N]
-    action: Box
+    action: Space
     truncation_interval: int  # steps in which no environment truncates twice; 1 if nothing is known
     num_agents: int = 1
     num_value_heads: int = 1

@@ -36,12 +36,13 @@ def names() -> list[str]:
     return sorted(_library()._envs)
 
 
-def make(config: ConfigDict, num_envs: int) -> Environment:
+def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environment:
     """N environments of Brax.
 
     Args:
         config: the group `env`.
         num_envs: N.
+        restarts: False plays one episode in each, for evaluation.
 
     Raises:
         ConfigError: Brax has no such environment, or it does not run on that backend.
@@ -78,7 +79,7 @@ def make(config: ConfigDict, num_envs: int) -> Environment:
     action = Box((env.action_size,))
     time_limit = math.ceil(config.episode_length / config.action_repeat)
     step = wrappers.repeat_action(step, config.action_repeat)
-    reset_all, step_all = wrappers.restarting(reset, step, num_envs, action.shape, time_limit)
+    reset_all, step_all = wrappers.restarting(reset, step, num_envs, action, time_limit, restarts)
     _, obs = jax.eval_shape(reset, jax.random.key(0))
     spec = Spec(num_envs, jax.ShapeDtypeStruct(obs.shape, obs.dtype), action, time_limit)
     return Environment(reset_all, step_all, spec)

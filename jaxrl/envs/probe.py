@@ -46,7 +46,7 @@ def names() -> list[str]:
     return sorted(RULES)
 
 
-def make(config: ConfigDict, num_envs: int) -> Environment:
+def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environment:
     """N probes of one kind; config is the group `env`.
 
     Raises:
@@ -70,7 +70,7 @@ def make(config: ConfigDict, num_envs: int) -> Environment:
         reward = jnp.asarray(reward, jnp.float32)
         return state, wrappers.Single(observe(state), reward, jnp.asarray(terminated, bool), {"reward": reward})
 
-    reset, step = wrappers.restarting(reset, step, num_envs, (1,), config.episode_length)
+    reset, step = wrappers.restarting(reset, step, num_envs, Box((1,)), config.episode_length, restarts)
     obs = jax.ShapeDtypeStruct((2,), jnp.float32)
     return Environment(reset, step, Spec(num_envs, obs, Box((1,)), config.episode_length))
 

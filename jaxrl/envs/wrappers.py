@@ -10,14 +10,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.types import Array, Key, PyTree, Timestep
+from jaxrl.types import Array, Box, Discrete, Key, MultiDiscrete, PyTree, Space, Timestep
 
 
 class Single(NamedTuple):
     """One step of one environment, before time limits and restarts."""
 
     obs: PyTree
-    reward: Array  # []
+    reward: Array  # [], or [H] with H value heads
     terminated: Array  # [] bool
     metrics: dict[str, Array]
 
@@ -26,7 +26,7 @@ class State(NamedTuple):
     """N environments under way, and the initial states they will restart from."""
 
     state: PyTree  # [N, ...] of the environments
-    fresh: PyTree  # [N, ...] (state, obs) that each environment restarts from
+    fresh: PyTree  # [N, ...] (state, obs) that each environment restarts from; () without restarts
     steps: Array  # [N] int32, of the episode under way
     turn: Array  # [] int32 in [0, I), which environments get a new initial state next
     key: Key
@@ -34,10 +34,11 @@ class State(NamedTuple):
 
 def restarting(
     reset: Callable[[Key], tuple[PyTree, PyTree]],
-    step: Callable[[PyTree, Array], tuple[PyTree, Single]],
+    step: Callable[[PyTree, PyTree], tuple[PyTree, Single]],
     num_envs: int,
-    action_shape: tuple[int, ...],
+    action: Space,
     time_limit: int,
+    restarts: bool = True,
 ) -> tuple[Callable, Callable]:
     """N environments with a time limit that go on with a new episode in the step that ends one.
 
@@ -49,27 +50,31 @@ def restarting(
         reset: key -> (state, obs) of one environment.
         step: (state, action) -> (state, Single) of one environment.
         num_envs: N.
-        action_shape: of one environment's action.
+        action: space of one environment's action.
         time_limit: steps after which an episode is truncated.
+        restarts: False plays one episode in each environment and has no store; what follows its end means nothing.
 
     Returns:
-        reset: key -> (State, Timestep), and step: (State, action [N, A]) -> (State, Timestep).
+        reset: key -> (State, Timestep), and step: (State, action [N, ...]) -> (State, Timestep).
     """
     interval = renewal_interval(num_envs)
 
-    def draw(key, number):
-        return strong(jax.vmap(reset)(jax.random.split(key, number)))
+    def draw(keys):
+        draw_one = jax.vmap(reset)
+        return strong((draw_one if keys.ndim == 1 else jax.vmap(draw_one))(keys))
 
     def begin(key):
-        now_key, fresh_key, key = jax.random.split(key, 3)
-        state, obs = draw(now_key, num_envs)
-        action = jax.ShapeDtypeStruct((num_envs, *action_shape), jnp.float32)
-        _, single = jax.eval_shape(jax.vmap(step), state, action)
+        key, begin_key = jax.random.split(key)
+        if restarts:  # one call for both: a reset is much to compile
+            both = draw(jax.random.split(begin_key, (num_envs, 2)))
+            (state, obs), fresh = (jax.tree.map(lambda x, i=i: x[:, i], both) for i in (0, 1))
+        else:
+            (state, obs), fresh = draw(jax.random.split(begin_key, num_envs)), ()
+        _, single = jax.eval_shape(jax.vmap(step), state, example(action, num_envs))
+        metrics, reward = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (single.metrics, single.reward))
         nothing = jnp.zeros(num_envs, bool)
-        metrics = {name: jnp.zeros(value.shape, value.dtype) for name, value in single.metrics.items()}
-        timestep = Timestep(obs, jnp.zeros(num_envs), nothing, nothing, obs, metrics)
-        steps = jnp.zeros(num_envs, jnp.int32)
-        return State(state, draw(fresh_key, num_envs), steps, jnp.int32(0), key), timestep
+        timestep = Timestep(obs, reward, nothing, nothing, obs, metrics)
+        return State(state, fresh, jnp.zeros(num_envs, jnp.int32), jnp.int32(0), key), timestep
 
     def go_on(env_state, action):
         key, renew_key = jax.random.split(env_state.key)
@@ -78,13 +83,26 @@ def restarting(
         terminated = single.terminated
         truncated = (steps >= time_limit) & ~terminated
         done = terminated | truncated
-        fresh = renew(env_state.fresh, draw(renew_key, num_envs // interval), env_state.turn, interval)
-        state, obs = select(done, fresh, (state, single.obs))
+        obs, fresh, turn = single.obs, env_state.fresh, env_state.turn
+        if restarts:
+            fresh = renew(fresh, draw(jax.random.split(renew_key, num_envs // interval)), turn, interval)
+            state, obs = select(done, fresh, (state, obs))
+            turn = (turn + 1) % interval
         timestep = Timestep(obs, single.reward, terminated, truncated, single.obs, single.metrics)
-        turn = (env_state.turn + 1) % interval
         return strong(State(state, fresh, jnp.where(done, 0, steps), turn, key)), strong(timestep)
 
     return begin, go_on
+
+
+def example(space: Space, num_envs: int) -> PyTree:
+    """The shapes and types of the actions of N environments, [N, ...]: of jax.ShapeDtypeStruct."""
+    if isinstance(space, Box):
+        return jax.ShapeDtypeStruct((num_envs, *space.shape), jnp.float32)
+    if isinstance(space, Discrete):
+        return jax.ShapeDtypeStruct((num_envs,), jnp.int32)
+    if isinstance(space, MultiDiscrete):
+        return jax.ShapeDtypeStruct((num_envs, len(space.sizes)), jnp.int32)
+    return tuple(example(part, num_envs) for part in space)
 
 
 def renewal_interval(num_envs: int) -> int:

@@ -19,6 +19,9 @@ from jaxrl.host import evaluation, sharding
 from jaxrl.types import Algorithm, Environment, PyTree, TrainState
 
 
+QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
 class Source(NamedTuple):
     """The pure functions of a run, before they are compiled."""
 
@@ -64,7 +67,7 @@ def _evaluation(config, suite, algorithm, mesh):
         shared = sharding.split(tree, episodes, mesh) if episodes % mesh.size == 0 else sharding.replicated(mesh)
         return jax.lax.with_sharding_constraint(tree, shared)
 
-    play = evaluation.make(suite.make(config.env, episodes), algorithm, config.eval, place)
+    play = evaluation.make(suite.make(config.env, episodes, restarts=False), algorithm, config.eval, place)
 
     def evaluate(agent, seed, iterations):
         # A stream of its own: evaluating more often, or never, leaves training as it was.
@@ -91,9 +94,15 @@ def compile(source: Source, mesh: Mesh, seed: int) -> Program:
     if source.evaluate:
         evaluate = jax.jit(source.evaluate, out_shardings=everywhere)
         jobs["evaluate"] = (evaluate, template.agent, scalar(jnp.uint32), scalar(jnp.int32))
+    # What runs once is not worth optimising.
+    options = {"init": QUICKLY} if mesh.devices.flat[0].platform == "cpu" else {}
+
+    def build(name):
+        function, *arguments = jobs[name]
+        return function.lower(*arguments).compile(options.get(name))
+
     with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
-        tasks = {name: pool.submit(lambda f, *args: f.lower(*args).compile(), *job) for name, job in jobs.items()}
-        done = {name: task.result() for name, task in tasks.items()}
+        done = dict(zip(jobs, pool.map(build, jobs), strict=True))
     evaluate = done.get("evaluate", lambda *_: {})
     return Program(
         init=lambda: done["init"](seed, hyper),

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from jaxrl.envs import wrappers
+from jaxrl.types import Box
 
 LIMIT = 5
 
 
-def counter(num_envs, terminate_at=None, time_limit=LIMIT):
+def counter(num_envs, terminate_at=None, time_limit=LIMIT, restarts=True):
     """Environments whose state is (where the episode began, steps since); the observation is their sum."""
 
     def reset(key):
@@ -23,7 +24,7 @@ def counter(num_envs, terminate_at=None, time_limit=LIMIT):
         ends = jnp.array(False) if terminate_at is None else steps >= terminate_at
         return (began, steps), wrappers.Single(began + steps, action[0], ends, {"steps": steps})
 
-    reset, step = wrappers.restarting(reset, step, num_envs, (1,), time_limit)
+    reset, step = wrappers.restarting(reset, step, num_envs, Box((1,)), time_limit, restarts)
     return jax.jit(reset), jax.jit(step)
 
 
@@ -99,3 +100,12 @@ def test_held_action_sums_rewards_and_stops_at_termination():
     assert (state, single.reward, bool(single.terminated)) == (3, 1 + 2 + 3, False)
     state, single = repeated(state, None)  # terminates at its first step: the other two do not happen
     assert (state, single.reward, bool(single.terminated)) == (4, 4, True)
+
+
+def test_without_restarts_an_episode_is_the_same_and_keeps_no_store():
+    with_store, without = (counter(4, restarts=restarts) for restarts in (True, False))
+    assert without[0](jax.random.key(0))[0].fresh == ()
+    seen, once = play(*with_store, 4, LIMIT), play(*without, 4, LIMIT)
+    np.testing.assert_array_equal(once.truncated, seen.truncated)
+    np.testing.assert_array_equal(once.obs - once.obs[:1], once.final_obs - once.final_obs[:1])  # it goes on
+    np.testing.assert_array_equal(once.obs[-1] - once.obs[0], np.full(4, LIMIT, np.float32))
