@@ -27,6 +27,7 @@ LIMITS = {
     "segment_length": (0, None),
     "learning_rate": (0.0, 1.0),
     "learning_rate_share": (1e-3, 1.0),
+    "learning_rate_bounds": (0.0, 1.0),
     "target_kl": (1e-8, 1e3),
     "gamma": (0.0, 1.0),
     "lambda_": (0.0, 1.0),
@@ -39,11 +40,19 @@ LIMITS = {
     "adam_epsilon": (0.0, 1.0),
     "obs_clip": (0.0, None),
 }
+# What a minibatch's KL is measured from: (the rollout's policy, that of the last visit) -> the reference, and what the
+# next visit is to know of this one.
+KL_REFERENCES = {
+    "rollout": (lambda behaviour, last: behaviour, lambda distribution: ()),
+    "previous": (lambda behaviour, last: last, lambda distribution: distribution),
+}
 CHOICES = {
     "learning_rate_schedule": (*schedules.DECAYS, "adaptive_kl"),
     "surrogate": tuple(losses.SURROGATES),
     "value_loss": tuple(losses.VALUE_LOSSES),
     "normalize_advantage": ("batch", "minibatch", "running", "no"),
+    "kl_reference": tuple(KL_REFERENCES),
+    "adapt_interval": ("minibatch", "pass"),
 }
 
 
@@ -54,11 +63,15 @@ def default_config() -> ConfigDict:
     config.unroll_length = 16  # steps of each environment in one rollout
     config.num_minibatches = 4  # of one pass over a rollout
     config.update_epochs = 4  # passes over a rollout
+    config.shuffle = True  # minibatches are dealt anew in each pass; else always in the same order
     config.segment_length = 0  # steps of one environment that stay together in a minibatch; 0 = the whole rollout
     config.learning_rate = 3e-4  # at the start
     config.learning_rate_schedule = "constant"  # constant, linear or cosine to 0 over the run, adaptive_kl
     config.learning_rate_share = 1.0  # share of the run after which linear and cosine have come to 0
+    config.learning_rate_bounds = (1e-6, 1e-2)  # within which adaptive_kl moves the rate
     config.target_kl = 0.01  # nats; adaptive_kl lowers the rate beyond twice this, raises it below half
+    config.kl_reference = "rollout"  # KL is from the policy that acted (rollout), or from the last visit (previous)
+    config.adapt_interval = "minibatch"  # adaptive_kl decides after every minibatch, or by the mean KL of a pass
     config.gamma = 0.99  # discount per step
     config.lambda_ = 0.95  # of the advantage estimate: 0 one-step TD, 1 Monte Carlo
     config.clip = 0.2  # the probability ratio counts within 1 ± clip
@@ -140,7 +153,10 @@ class Parts(NamedTuple):
     normalize_advantage: Callable  # (moments, advantage of a rollout) -> advantage
     normalize_minibatch: Callable  # advantage of a minibatch -> advantage
     decay: Callable  # progress -> factor of the learning rate
-    adapt: Callable  # (learning_rate, kl, target_kl) -> learning_rate
+    adapt: Callable  # after a minibatch: (learning_rate, kl, target_kl) -> learning_rate
+    adapt_pass: Callable  # after a pass: the same
+    reference: Callable  # (distribution of the rollout, of the last visit) -> that which KL is measured from
+    note: Callable  # distribution -> what the next visit is to know of it
 
 
 def make(config: ConfigDict, spec: Spec) -> Algorithm:
@@ -157,6 +173,11 @@ def make(config: ConfigDict, spec: Spec) -> Algorithm:
     groups = check_sizes(ppo)
     network = actor_critic.make(config.network, spec)
     keep = lambda moments, x: x  # noqa: E731
+    adapt = schedules.unmoved
+    if ppo.learning_rate_schedule in schedules.ADAPTATIONS:
+        low, high = ppo.learning_rate_bounds
+        adapt = functools.partial(schedules.ADAPTATIONS[ppo.learning_rate_schedule], minimum=low, maximum=high)
+    reference, note = KL_REFERENCES[ppo.kl_reference]
     parts = Parts(
         network=network,
         optimizer=optax.scale_by_adam(eps=ppo.adam_epsilon),
@@ -173,7 +194,10 @@ def make(config: ConfigDict, spec: Spec) -> Algorithm:
         }.get(ppo.normalize_advantage, keep),
         normalize_minibatch=normalize.standardize if ppo.normalize_advantage == "minibatch" else lambda x: x,
         decay=schedules.DECAYS.get(ppo.learning_rate_schedule, schedules.constant),
-        adapt=schedules.ADAPTATIONS.get(ppo.learning_rate_schedule, schedules.unmoved),
+        adapt=adapt if ppo.adapt_interval == "minibatch" else schedules.unmoved,
+        adapt_pass=adapt if ppo.adapt_interval == "pass" else schedules.unmoved,
+        reference=reference,
+        note=note,
     )
     return Algorithm(
         init=functools.partial(init, parts),
@@ -249,25 +273,34 @@ def update(parts: Parts, state: State, rollout: Rollout, key: Key) -> tuple[Stat
     segments = minibatches.segment(batch, config.segment_length or config.unroll_length, parts.groups)
     decay = parts.decay(state.updates / parts.num_updates)
 
-    def learn(learner, minibatch):
+    def learn(learner, minibatch, last):
         params, optimizer, learning_rate = learner
-        (_, metrics), gradient = jax.value_and_grad(loss, argnums=1, has_aux=True)(parts, params, hyper, minibatch)
+        terms = jax.value_and_grad(loss, argnums=1, has_aux=True)
+        (_, (distribution, metrics)), gradient = terms(parts, params, hyper, minibatch)
+        kl = jnp.mean(parts.reference(minibatch.memo.distribution, last).kl(distribution))
         norm = optax.tree.norm(gradient)
         limit = jnp.where(hyper.max_gradient_norm > 0, hyper.max_gradient_norm, jnp.inf)
         gradient = jax.tree.map(lambda g: g * jnp.minimum(1.0, limit / norm), gradient)
         step, optimizer = parts.optimizer.update(gradient, optimizer, params)
         # The rate multiplies out here, so that nothing has to reach into the optimiser's state.
         params = jax.tree.map(lambda p, s: p - learning_rate * decay * s, params, step)
-        metrics |= {"update/gradient_norm": norm, "update/learning_rate": learning_rate * decay}
-        return (params, optimizer, parts.adapt(learning_rate, metrics["update/kl"], hyper.target_kl)), metrics
+        metrics |= {"update/kl": kl, "update/gradient_norm": norm, "update/learning_rate": learning_rate * decay}
+        learner = (params, optimizer, parts.adapt(learning_rate, kl, hyper.target_kl))
+        return learner, parts.note(distribution), metrics
 
-    def one_pass(learner, key):
-        return minibatches.sweep(learn, learner, segments, key, config.num_minibatches)
+    def one_pass(state, key):
+        learner, notes = state
+        learner, notes, metrics = minibatches.sweep(
+            learn, learner, segments, notes, key, config.num_minibatches, config.shuffle
+        )
+        params, optimizer, learning_rate = learner
+        learning_rate = parts.adapt_pass(learning_rate, jnp.mean(metrics["update/kl"]), hyper.target_kl)
+        return ((params, optimizer, learning_rate), notes), metrics
 
     learner = (state.params, state.optimizer, hyper.learning_rate)
-    (params, optimizer, learning_rate), steps = jax.lax.scan(
-        one_pass, learner, jax.random.split(key, config.update_epochs)
-    )
+    keys = jax.random.split(key, config.update_epochs)
+    (learner, _), steps = jax.lax.scan(one_pass, (learner, parts.note(segments.memo.distribution)), keys)
+    params, optimizer, learning_rate = learner
     last_pass = jax.tree.map(lambda x: jnp.mean(x[-1]), steps)
     state = state._replace(
         params=params,
@@ -314,8 +347,8 @@ def prepare(parts: Parts, state: State, rollout: Rollout) -> tuple[State, Batch,
     return state, batch, metrics
 
 
-def loss(parts: Parts, params: PyTree, hyper: Hyper, batch: Batch) -> tuple[Array, dict[str, Array]]:
-    """The loss of a minibatch and its terms; batch: [S, B, ...]."""
+def loss(parts: Parts, params: PyTree, hyper: Hyper, batch: Batch) -> tuple[Array, tuple[PyTree, dict[str, Array]]]:
+    """The loss of a minibatch, the policy's distribution and the terms; batch: [S, B, ...]."""
     config, memo = parts.config, batch.memo
     carry = parts.network.carry(batch.advantage.shape[1])
     distribution, value, _ = parts.network.apply(params, carry, batch.obs, batch.reset)
@@ -331,11 +364,11 @@ def loss(parts: Parts, params: PyTree, hyper: Hyper, batch: Batch) -> tuple[Arra
     entropy = jnp.mean(distribution.entropy())
     bound_loss = jnp.mean(losses.bound_loss(distribution.mean))
     total = policy_loss + hyper.value_cost * value_loss - hyper.entropy_cost * entropy + hyper.bound_cost * bound_loss
-    return total, {
+    metrics = {
         "loss/policy": policy_loss,
         "loss/value": value_loss,
         "loss/entropy": entropy,
         "loss/bound": bound_loss,
-        "update/kl": jnp.mean(memo.distribution.kl(distribution)),
         "update/clip_fraction": jnp.mean(jnp.abs(jnp.expm1(log_ratio)) > hyper.clip),
     }
+    return total, (distribution, metrics)

@@ -38,31 +38,45 @@ def segment(rollout: PyTree, segment_length: int, groups: int) -> PyTree:
     return jax.tree.map(cut, rollout)
 
 
-def sweep(step: Callable, carry: PyTree, segments: PyTree, key: Key, num_minibatches: int) -> tuple[PyTree, PyTree]:
-    """One pass: `step(carry, minibatch) -> carry, out` on every minibatch in turn.
+def sweep(
+    step: Callable, carry: PyTree, segments: PyTree, notes: PyTree, key: Key, num_minibatches: int, shuffle: bool = True
+) -> tuple[PyTree, PyTree, PyTree]:
+    """One pass: `step(carry, minibatch, notes) -> carry, notes, out` on every minibatch in turn.
 
     Args:
-        step: takes a minibatch, pytree of [S, G·M/B, ...].
+        step: takes a minibatch, pytree of [S, G·M/B, ...], and the notes that go with it, and rewrites them.
         carry: what the steps hand on.
         segments: pytree of [S, G, M, ...], as `segment` cuts them.
+        notes: the same of what a step wants to remember of each sample until it sees it again; () of nothing.
         key: of the shuffling.
         num_minibatches: B.
+        shuffle: False deals in order: the first minibatch is of the first segments of every group.
 
     Returns:
-        The last carry, and every `out` stacked, [B, ...].
+        The last carry, the notes, and every `out` stacked, [B, ...].
     """
     _, groups, number, *_ = jax.tree.leaves(segments)[0].shape
     if num_minibatches == 1:  # nothing to deal: a mean does not depend on the order
-        carry, out = step(carry, jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), segments))
-        return carry, jax.tree.map(lambda x: x[None], out)
-    hands = deal(key, groups, number, num_minibatches)
-    return jax.lax.scan(lambda carry, hand: step(carry, take(segments, hand)), carry, hands)
+        join = lambda tree: jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), tree)  # noqa: E731
+        carry, written, out = step(carry, join(segments), join(notes))
+        notes = jax.tree.map(lambda x, old: x.reshape(old.shape), written, notes)
+        return carry, notes, jax.tree.map(lambda x: x[None], out)
+
+    def one(state, hand):
+        carry, notes = state
+        carry, written, out = step(carry, take(segments, hand), take(notes, hand))
+        return (carry, put(notes, hand, written)), out
+
+    hands = deal(key, groups, number, num_minibatches, shuffle)
+    (carry, notes), out = jax.lax.scan(one, (carry, notes), hands)
+    return carry, notes, out
 
 
-def deal(key: Key, groups: int, segments: int, num_minibatches: int) -> Array:
+def deal(key: Key, groups: int, segments: int, num_minibatches: int, shuffle: bool = True) -> Array:
     """[B, G, M/B] int32: which segments of each group every minibatch takes; over all B, a permutation of the M."""
     order = jnp.broadcast_to(jnp.arange(segments, dtype=jnp.int32), (groups, segments))
-    order = jax.random.permutation(key, order, axis=1, independent=True)
+    if shuffle:
+        order = jax.random.permutation(key, order, axis=1, independent=True)
     return jnp.moveaxis(order.reshape(groups, num_minibatches, segments // num_minibatches), 1, 0)
 
 
@@ -74,3 +88,14 @@ def take(segments: PyTree, hand: Array) -> PyTree:
         return picked.reshape(x.shape[0], -1, *x.shape[3:])
 
     return jax.tree.map(pick, segments)
+
+
+def put(segments: PyTree, hand: Array, minibatch: PyTree) -> PyTree:
+    """[S, G, M, ...] with the minibatch [S, G·m, ...] that `take` took with the same hand written over it."""
+
+    def write(x, new):
+        new = new.reshape(x.shape[0], *hand.shape, *x.shape[3:])
+        one_group = lambda x, hand, new: x.at[:, hand].set(new, mode="drop", unique_indices=True)  # noqa: E731
+        return jax.vmap(one_group, in_axes=(1, 0, 1), out_axes=1)(x, hand, new)
+
+    return jax.tree.map(write, segments, minibatch)

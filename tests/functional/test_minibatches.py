@@ -26,7 +26,7 @@ def numbered(steps, envs):
 def dealt(rollout, segment_length, groups, num_minibatches, key):
     """Every minibatch of one pass, [B, S, G·M/B, ...]."""
     segments = minibatches.segment(rollout, segment_length, groups)
-    return minibatches.sweep(lambda carry, batch: (carry, batch), (), segments, key, num_minibatches)[1]
+    return minibatches.sweep(lambda carry, batch, notes: (carry, notes, batch), (), segments, (), key, num_minibatches)[2]
 
 
 @given(length=few, pieces=few, groups=st.sampled_from([1, 2, 4]), number=few, share=few, seed=st.integers(0, 99))
@@ -101,15 +101,31 @@ def test_one_minibatch_is_the_whole_rollout():
 
 @pytest.mark.parametrize("num_minibatches", [1, 2])
 def test_the_carry_goes_from_minibatch_to_minibatch(num_minibatches):
-    def step(carry, batch):
-        return carry + jnp.sum(batch), carry
+    def step(carry, batch, notes):
+        return carry + jnp.sum(batch), notes, carry
 
     segments = minibatches.segment(numbered(2, 4), 1, 2)
-    carry, seen = minibatches.sweep(step, jnp.int32(100), segments, jax.random.key(0), num_minibatches)
+    carry, _, seen = minibatches.sweep(step, jnp.int32(100), segments, (), jax.random.key(0), num_minibatches)
     assert carry == 100 + sum(range(8))
     assert seen.shape == (num_minibatches,)
     assert seen[0] == 100
     assert np.all(np.diff(seen) > 0)
+
+
+@pytest.mark.parametrize("num_minibatches", [1, 3])
+def test_a_note_comes_back_with_the_sample_it_was_written_for(num_minibatches):
+    def step(carry, batch, notes):
+        return carry, 10 * batch + 1, notes
+
+    segments = minibatches.segment(numbered(4, 6), 2, 2)  # [2, 2, 6]
+    _, written, seen = minibatches.sweep(step, (), segments, -segments, jax.random.key(0), num_minibatches)
+    np.testing.assert_array_equal(np.sort(seen, axis=None), np.sort(-segments, axis=None))
+    np.testing.assert_array_equal(written, 10 * segments + 1)
+
+
+def test_without_shuffling_minibatches_come_in_order():
+    hands = minibatches.deal(jax.random.key(0), 2, 6, 3, shuffle=False)  # [3, 2, 2]
+    np.testing.assert_array_equal(hands, [[[0, 1], [0, 1]], [[2, 3], [2, 3]], [[4, 5], [4, 5]]])
 
 
 @given(num_envs=size, segments=st.integers(1, 20), number=st.integers(1, 40), most=st.integers(1, 100))
