@@ -18,7 +18,6 @@ from jaxrl.find import find
 from jaxrl.host import evaluation, sharding
 from jaxrl.types import Algorithm, Environment, PyTree, TrainState
 
-
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
