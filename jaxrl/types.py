@@ -56,7 +56,7 @@ class Timestep(NamedTuple):
     """What N environments show after a step or a reset."""
 
     obs: PyTree  # [N, ...] already of the next episode where one ended
-    reward: Array  # [N]
+    reward: Array  # [N], or [N, H] with H > 1 value heads
     terminated: Array  # [N] bool: nothing is worth anything from here on
     truncated: Array  # [N] bool: the clock stopped, the task did not: worth V(final_obs)
     final_obs: PyTree  # [N, ...] the true observation after this step, also where an episode ended
@@ -76,8 +76,9 @@ class Network(NamedTuple):
 
     init: Callable  # key -> params
     carry: Callable  # N -> carry [N, ...]
-    apply: Callable  # (params, carry, obs, reset), [T, N, ...] -> distribution, value [T, N], carry
-    value: Callable  # (params, carry, obs, reset), [T, N, ...] -> value [T, N]
+    apply: Callable  # (params, carry, obs, reset), [T, N, ...] -> distribution, values, carry
+    value: Callable  # (params, carry, obs, reset), [T, N, ...] -> values, of functional/values.py, [T, N, ...]
+    auxiliary: Callable | None = None  # (params, carry, obs, reset) -> dict of losses, added to the policy's
 
 
 class Rollout(NamedTuple):
@@ -85,11 +86,11 @@ class Rollout(NamedTuple):
 
     obs: PyTree  # [T, N, ...] what the policy saw
     reset: Array  # [T, N] bool: obs is the first of its episode
-    reward: Array  # [T, N]
+    reward: Array  # [T, N] or [T, N, H]
     terminated: Array  # [T, N] bool
     truncated: Array  # [T, N] bool
     memo: PyTree  # [T, N, ...] what `act` wants to remember of each step
-    carry: PyTree  # [N, ...] recurrent state before the first step
+    carry: PyTree  # [K, N, ...] recurrent state before the first of each T/K steps
     final_obs: PyTree  # [K, N, ...] last observation of the episode truncated within each T/K steps
     final_carry: PyTree  # [K, N, ...] recurrent state that goes with it
     last_obs: PyTree  # [N, ...] the observation after the last step
@@ -107,6 +108,7 @@ class Algorithm(NamedTuple):
     carry: Callable  # N -> carry [N, ...]
     hyper: Any  # the numbers that may change without recompiling, as the config gives them
     unroll_length: int  # T, the steps of one rollout
+    segment_length: int  # steps after which a rollout keeps the carry, from which learning starts again
 
 
 class TrainState(NamedTuple):

@@ -69,3 +69,20 @@ def bound_loss(mean: Array, bound: float = 1.1) -> Array:
         [...].
     """
     return jnp.sum(jnp.square(jnp.maximum(jnp.abs(mean) - bound, 0.0)), axis=-1)
+
+
+def regularisation_loss(mean: Array) -> Array:
+    """Σ μ²: pulls the mean of a Gaussian policy to the middle of the action space.
+
+    rl_games' `bound_loss_type: regularisation`, same file.
+
+    Args:
+        mean: [..., A].
+
+    Returns:
+        [...].
+    """
+    return jnp.sum(jnp.square(mean), axis=-1)
+
+
+BOUND_LOSSES = {"bound": bound_loss, "regularisation": regularisation_loss}

@@ -2,6 +2,8 @@
 
 The merge keeps mean and variance (not sums), each with the low-order part that float32 would lose, so that the result
 stays exact after 1e11 samples, when one batch moves the mean by less than its last digit.
+
+Only float leaves are normalised: images of bytes, masks and whole numbers go through as they are.
 """
 
 from typing import NamedTuple
@@ -26,11 +28,12 @@ def init(sample: PyTree) -> Moments:
     Args:
         sample: pytree of arrays or jax.ShapeDtypeStruct, the shape of one sample.
     """
-    zero = jnp.zeros(())
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape), sample)
-    ones = jax.tree.map(lambda x: jnp.ones(x.shape), sample)
-    pair = lambda tree: jax.tree.map(lambda x: (x, jnp.zeros_like(x)), tree)  # noqa: E731
-    return Moments((zero, zero), pair(zeros), pair(ones))
+
+    def pair(value):
+        both = lambda x: (jnp.full(x.shape, value), jnp.zeros(x.shape)) if _is_float(x) else ()  # noqa: E731
+        return jax.tree.map(both, sample)
+
+    return Moments((jnp.zeros(()), jnp.zeros(())), pair(0.0), pair(1.0))
 
 
 def update(moments: Moments, batch: PyTree) -> Moments:
@@ -43,13 +46,16 @@ def update(moments: Moments, batch: PyTree) -> Moments:
         moments: of samples of shape [...].
         batch: pytree of [B1, B2, ..., ...]; every axis before a sample's own is a batch axis.
     """
-    one_mean = jax.tree.leaves(moments.mean)[0]
-    one_batch = jax.tree.leaves(batch)[0]
-    size = float(one_batch.size // max(one_mean.size, 1))
+    floats = [x for x in jax.tree.leaves(batch) if _is_float(x)]
+    if not floats:
+        return moments
+    size = float(floats[0].size // max(jax.tree.leaves(moments.mean)[0].size, 1))
     count = _add(moments.count, size)
     weight = size / count[0]
 
     def merge(batch, mean, variance):
+        if not mean:
+            return (), ()
         axes = tuple(range(batch.ndim - mean[0].ndim))
         batch = batch.astype(jnp.float32)
         batch_mean = jnp.mean(batch, axes)
@@ -70,6 +76,8 @@ def normalize(moments: Moments, x: PyTree, *, clip: float = jnp.inf, epsilon: fl
     """(x - mean) / √(variance + ε), clipped to ± clip; x: pytree of [..., *sample]."""
 
     def one(x, mean, variance):
+        if not mean:
+            return x
         return jnp.clip((x - mean[0]) * jax.lax.rsqrt(variance[0] + epsilon), -clip, clip)
 
     return jax.tree.map(one, x, moments.mean, moments.variance)
@@ -79,6 +87,8 @@ def denormalize(moments: Moments, x: PyTree, *, epsilon: float = 1e-5) -> PyTree
     """x √(variance + ε) + mean, the inverse of `normalize` where nothing was clipped."""
 
     def one(x, mean, variance):
+        if not mean:
+            return x
         return x * jnp.sqrt(variance[0] + epsilon) + mean[0]
 
     return jax.tree.map(one, x, moments.mean, moments.variance)
@@ -89,6 +99,10 @@ def standardize(x: Array, *, epsilon: float = 1e-8) -> Array:
     centred = x - jnp.mean(x)
     centred = centred - jnp.mean(centred)  # the mean's rounding error, which would be all there is in equal numbers
     return centred / (jnp.sqrt(jnp.mean(jnp.square(centred))) + epsilon)
+
+
+def _is_float(x):
+    return jnp.issubdtype(x.dtype, jnp.floating)
 
 
 def _add(number: tuple[Array, Array], increment: Array | float) -> tuple[Array, Array]:

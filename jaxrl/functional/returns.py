@@ -24,17 +24,18 @@ def gae(
     Schulman et al. 2016, eq. 16, https://arxiv.org/abs/1506.02438.
 
     Args:
-        reward: [T, N].
-        value: [T, N], V(sₜ).
-        next_value: [T, N], V(sₜ₊₁); of the final observation where an episode ended.
+        reward: [T, N], or [T, N, H] with H value heads, each of which is worth its own rewards.
+        value: [T, N] or [T, N, H], V(sₜ).
+        next_value: the same of V(sₜ₊₁); of the final observation where an episode ended.
         terminated: [T, N] bool, nothing is worth anything after step t.
         done: [T, N] bool, steps t and t+1 are of different episodes.
-        gamma: discount per environment step, in [0, 1].
+        gamma: discount per environment step, in [0, 1]; [], or [H] one for each head.
         lambda_: 0 is one-step TD, 1 is Monte Carlo.
 
     Returns:
-        [T, N] advantages; add `value` for the value targets.
+        [T, N] or [T, N, H] advantages; add `value` for the value targets.
     """
+    terminated, done = across_heads(terminated, value), across_heads(done, value)
     delta = reward + gamma * jnp.where(terminated, 0.0, next_value) - value
     decay = gamma * lambda_ * jnp.where(done, 0.0, jnp.ones_like(value))
 
@@ -52,18 +53,28 @@ def next_values(value: Array, last_value: Array, final_value: Array, truncated: 
     """V(sₜ₊₁) of every step, exact at truncation.
 
     Args:
-        value: [T, N], V(sₜ).
-        last_value: [N], V of the observation after the last step.
-        final_value: [K, N], V of the last observation of the episode truncated within each T/K steps.
+        value: [T, N] or [T, N, H], V(sₜ).
+        last_value: [N] or [N, H], V of the observation after the last step.
+        final_value: [K, N] or [K, N, H], V of the last observation of the episode truncated within each T/K steps.
         truncated: [T, N] bool.
 
     Returns:
-        [T, N], the value of the final observation where an episode was truncated and of the next observation
+        Like `value`, the value of the final observation where an episode was truncated and of the next observation
         elsewhere (of a new episode after a termination, where `gae` does not look at it).
     """
     following = jnp.concatenate([value[1:], last_value[None]])
     final_value = jnp.repeat(final_value, value.shape[0] // final_value.shape[0], axis=0)
-    return jnp.where(truncated, final_value, following)
+    return jnp.where(across_heads(truncated, value), final_value, following)
+
+
+def across_heads(x: Array, value: Array) -> Array:
+    """[T, N] → [T, N, 1] where `value` is [T, N, H], so that it holds for every head."""
+    return x.reshape(*x.shape, *([1] * (value.ndim - x.ndim)))
+
+
+def weigh(advantage: Array, weights: Array) -> Array:
+    """[T, N] from [T, N, H]: the sum over the heads, each with its weight [H]; [T, N] is taken as of one head."""
+    return jnp.sum(advantage.reshape(*advantage.shape[:2], -1) * weights[None, None], axis=-1)
 
 
 def explained_variance(value: Array, target: Array) -> Array:

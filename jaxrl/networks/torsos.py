@@ -1,10 +1,10 @@
-"""Torsos: what turns an observation into features."""
+"""Torsos: what turns the features of an observation into features of the task; also activations and initialisers."""
 
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from jaxrl.types import Array
 
@@ -15,7 +15,7 @@ ACTIVATIONS: dict[str, Callable] = {
     "elu": nn.elu,
     "selu": nn.selu,
     "silu": nn.silu,
-    "gelu": nn.gelu,
+    "gelu": lambda x: nn.gelu(x, approximate=False),
     "softplus": nn.softplus,
 }
 
@@ -24,27 +24,67 @@ INITIALIZERS: dict[str, Callable] = {
     "default": lambda gain=1.0: nn.initializers.variance_scaling(gain**2 / 3, "fan_in", "uniform"),
     "lecun": lambda gain=1.0: nn.initializers.variance_scaling(gain**2, "fan_in", "uniform"),
     "glorot": lambda gain=1.0: nn.initializers.variance_scaling(gain**2, "fan_avg", "uniform"),
+    "glorot_normal": lambda gain=1.0: nn.initializers.variance_scaling(gain**2, "fan_avg", "normal"),
     "kaiming": lambda gain=1.0: nn.initializers.variance_scaling(2 * gain**2, "fan_in", "truncated_normal"),
     "orthogonal": lambda gain=2**0.5: nn.initializers.orthogonal(gain),
+    "constant": lambda gain=1.0: nn.initializers.constant(gain),
 }
+
+NORM_EPSILON = 1e-5  # added to the variance in a layer norm, as torch does
 
 
 class MLP(nn.Module):
-    """Dense layers, each followed by the activation; [..., F] → [..., hidden_sizes[-1]]."""
+    """Dense layers, each followed by the activation; [..., F] → [..., hidden_sizes[-1]].
+
+    With `layer_norm` each activation is followed by a layer norm (Ba et al. 2016, https://arxiv.org/abs/1607.06450);
+    that it stands behind the activation is rl_games' way. With `d2rl` every layer after the first also sees the
+    input, behind what the layer before made of it (Sinha et al. 2020, https://arxiv.org/abs/2010.09163).
+    """
 
     hidden_sizes: Sequence[int]
     activation: str
     initializer: str
     dtype: jnp.dtype
+    layer_norm: bool = False
+    d2rl: bool = False
+    gain: float = 1.0  # multiplies the first weights
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        for size in self.hidden_sizes:
-            x = nn.Dense(size, kernel_init=INITIALIZERS[self.initializer](), dtype=self.dtype)(x)
+        kernel_init = scaled(INITIALIZERS[self.initializer](), self.gain)
+        again = (x,) if self.d2rl else ()
+        for layer, size in enumerate(self.hidden_sizes):
+            x = join(x, *again) if layer else x
+            x = nn.Dense(size, kernel_init=kernel_init, dtype=self.dtype)(x)
             x = ACTIVATIONS[self.activation](x)
+            x = norm(self.dtype)(x) if self.layer_norm else x
         return x
 
 
-def flatten(obs: jax.Array, sample_ndim: int) -> Array:
-    """[..., *sample] → [..., F], the observation of each step as one vector."""
-    return obs.reshape(*obs.shape[: obs.ndim - sample_ndim], -1)
+def make(config: ConfigDict, hidden_sizes: Sequence[int], name: str) -> MLP:
+    """The torso of that name, as the group `network` wishes."""
+    return MLP(
+        tuple(hidden_sizes),
+        config.activation,
+        config.initializer,
+        jnp.dtype(config.dtype),
+        config.layer_norm,
+        config.d2rl,
+        config.initializer_gain,
+        name=name,
+    )
+
+
+def scaled(initializer: Callable, gain: float) -> Callable:
+    """An initialiser whose numbers are multiplied by `gain`."""
+    return lambda key, shape, dtype=jnp.float32: gain * initializer(key, shape, dtype)
+
+
+def norm(dtype: jnp.dtype, name: str | None = None) -> nn.LayerNorm:
+    """A layer norm over the last axis; its mean and variance are float32 whatever the dtype of its output."""
+    return nn.LayerNorm(epsilon=NORM_EPSILON, dtype=dtype, use_fast_variance=False, name=name)
+
+
+def join(*features: Array) -> Array:
+    """[..., F1], [..., F2], ... → [..., F1 + F2 + ...]; of one alone, itself."""
+    return features[0] if len(features) == 1 else jnp.concatenate(features, axis=-1)

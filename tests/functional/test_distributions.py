@@ -1,4 +1,4 @@
-"""Distributions against closed forms and fine grids in float64, their gradients against PyTorch.
+"""Gaussian distributions against closed forms and fine grids in float64, their gradients against PyTorch.
 
 Letters in shapes: B batch, A action size.
 """
@@ -178,6 +178,7 @@ def test_the_environment_gets_the_sample_as_it_is_or_squashed():
     np.testing.assert_allclose(TanhNormal(mean, log_std).action(sample), np.tanh([-3.0, 0.0, 0.5]), rtol=1e-6)
     for kind in BOTH:
         np.testing.assert_array_equal(kind(mean, log_std).mode(), mean)
+        np.testing.assert_array_equal(kind(mean, log_std).means(), mean)
 
 
 @pytest.mark.parametrize("sample", [-20.0, 0.0, 20.0])

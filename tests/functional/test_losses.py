@@ -110,6 +110,18 @@ def test_bound_loss_begins_beyond_the_bound():
     np.testing.assert_allclose(slope, [[0, 0, 0], [1, 0, 0], [-2, 4, 0]], rtol=1e-5, atol=1e-6)
 
 
+def test_regularisation_is_the_square_of_the_mean():
+    mean = np.array([[0.0, 1.0, -1.1], [1.5, 0.0, 0.0]], np.float32)
+    # 1 + 1.21;  2.25
+    np.testing.assert_allclose(losses.regularisation_loss(mean), [2.21, 2.25], rtol=1e-6)
+    np.testing.assert_allclose(jax.grad(lambda mean: losses.regularisation_loss(mean).sum())(mean), 2 * mean)
+
+
+@pytest.mark.parametrize("bound_loss", list(losses.BOUND_LOSSES.values()))
+def test_bound_losses_are_zero_where_nothing_is_gaussian(bound_loss):
+    np.testing.assert_array_equal(bound_loss(jnp.zeros((4, 3, 0))), np.zeros((4, 3)))
+
+
 def test_the_clip_may_be_a_traced_number():
     loss = jax.jit(losses.clipped_surrogate)(LOG_RATIO, jnp.float32(ADVANTAGE), jnp.float32(CLIP))
     expected = losses.clipped_surrogate(LOG_RATIO, jnp.float32(ADVANTAGE), CLIP)
@@ -176,7 +188,8 @@ def test_clipped_value_loss_gradients_are_pytorchs(name):
 
 
 @pytest.mark.torch
-def test_bound_loss_gradients_are_pytorchs():
+def test_bound_losses_gradients_are_pytorchs():
     theirs = lambda mean: ((mean - 1.1).clamp(min=0) ** 2 + (mean + 1.1).clamp(max=0) ** 2).sum(-1)  # noqa: E731
     mean = np.random.default_rng(1).normal(0, 2, (8, 3)).astype(np.float32)
-    assert_gradients_are_pytorchs(losses.bound_loss, theirs, mean)
+    assert_gradients_are_pytorchs(losses.BOUND_LOSSES["bound"], theirs, mean)
+    assert_gradients_are_pytorchs(losses.BOUND_LOSSES["regularisation"], lambda mean: (mean * mean).sum(-1), mean)

@@ -26,7 +26,8 @@ def numbered(steps, envs):
 def dealt(rollout, segment_length, groups, num_minibatches, key):
     """Every minibatch of one pass, [B, S, G·M/B, ...]."""
     segments = minibatches.segment(rollout, segment_length, groups)
-    return minibatches.sweep(lambda carry, batch, notes: (carry, notes, batch), (), segments, (), key, num_minibatches)[2]
+    show = lambda carry, batch, notes: (carry, notes, batch)  # noqa: E731
+    return minibatches.sweep(show, (), segments, (), key, num_minibatches)[2]
 
 
 @given(length=few, pieces=few, groups=st.sampled_from([1, 2, 4]), number=few, share=few, seed=st.integers(0, 99))
