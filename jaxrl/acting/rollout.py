@@ -3,7 +3,8 @@
 Truncation is exact and nearly free. What an episode is worth after its clock stopped is V(final_obs), and storing
 final_obs for every step would double the rollout's memory and the critic's work. But no environment truncates twice
 within `spec.truncation_interval` steps, so the rollout is cut into K chunks no longer than that, and each keeps one
-final observation for each environment: with the usual time limits K = 1, one row beside T.
+final observation for each environment: with the usual time limits K = 1, one row beside T. Each chunk also keeps the
+recurrent state it began with, so chunks are no longer than the segments that learning starts from.
 """
 
 from typing import NamedTuple
@@ -32,7 +33,9 @@ def start(env: Environment, algorithm: Algorithm, key: Key) -> Actor:
     num_envs = env.spec.num_envs
     env_state, timestep = env.reset(key)
     # The border: an environment may be anybody's.
-    chex.assert_shape([timestep.reward, timestep.terminated, timestep.truncated], (num_envs,))
+    heads = () if env.spec.num_value_heads == 1 else (env.spec.num_value_heads,)
+    chex.assert_shape(timestep.reward, (num_envs, *heads))
+    chex.assert_shape([timestep.terminated, timestep.truncated], (num_envs,))
     chex.assert_tree_shape_prefix((timestep.obs, timestep.final_obs), (num_envs,))
     carry = algorithm.carry(num_envs)
     return Actor(carry, env_state, timestep.obs, jnp.ones(num_envs, bool), statistics.start(num_envs))
@@ -42,7 +45,9 @@ def rollout(
     env: Environment, algorithm: Algorithm, agent: PyTree, actor: Actor, finished: statistics.Finished, key: Key
 ) -> tuple[Actor, statistics.Finished, Rollout]:
     """T = algorithm.unroll_length steps of every environment under the policy of `agent`."""
-    chunks = num_chunks(algorithm.unroll_length, env.spec.truncation_interval)
+    carried = jax.tree.leaves(actor.carry)
+    segment_length = algorithm.segment_length if carried else algorithm.unroll_length
+    chunks = num_chunks(algorithm.unroll_length, env.spec.truncation_interval, segment_length)
 
     def one_step(state, key):
         actor, finished, final = state
@@ -57,12 +62,12 @@ def rollout(
     def one_chunk(state, keys):
         actor, finished = state
         nothing = jax.tree.map(jnp.zeros_like, (actor.obs, actor.carry))
+        carry = actor.carry
         (actor, finished, final), seen = jax.lax.scan(one_step, (actor, finished, nothing), keys)
-        return (actor, finished), (seen, final)
+        return (actor, finished), (seen, final, carry)
 
-    before = actor
     keys = jax.random.split(key, algorithm.unroll_length).reshape(chunks, -1)
-    (actor, finished), (seen, final) = jax.lax.scan(one_chunk, (actor, finished), keys)
+    (actor, finished), (seen, final, carry) = jax.lax.scan(one_chunk, (actor, finished), keys)
     obs, reset, reward, terminated, truncated, memo = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), seen)
     final_obs, final_carry = final
     return (
@@ -75,7 +80,7 @@ def rollout(
             terminated=terminated,
             truncated=truncated,
             memo=memo,
-            carry=before.carry,
+            carry=carry,
             final_obs=final_obs,
             final_carry=final_carry,
             last_obs=actor.obs,
@@ -85,8 +90,7 @@ def rollout(
     )
 
 
-def num_chunks(unroll_length: int, truncation_interval: int) -> int:
-    """K: the fewest equal chunks of a rollout in none of which an environment can truncate twice."""
-    return next(
-        k for k in range(1, unroll_length + 1) if unroll_length % k == 0 and unroll_length // k <= truncation_interval
-    )
+def num_chunks(unroll_length: int, truncation_interval: int, segment_length: int) -> int:
+    """K: the fewest equal chunks of which segments are made and in none of which an environment can truncate twice."""
+    lengths = [length for length in range(1, segment_length + 1) if segment_length % length == 0]
+    return unroll_length // max(length for length in lengths if length <= truncation_interval)

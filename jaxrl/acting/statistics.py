@@ -38,11 +38,12 @@ def nothing(num_envs: int) -> Finished:
 def update(running: Running, finished: Finished, timestep: Timestep) -> tuple[Running, Finished]:
     """Counts one step of N environments."""
     done = timestep.terminated | timestep.truncated
-    episode_return = running.episode_return + timestep.reward
+    reward = jnp.sum(timestep.reward.reshape(done.size, -1), axis=-1)  # over the value heads
+    episode_return = running.episode_return + reward
     length = running.length + 1
     ended = done.astype(jnp.float32)
     finished = Finished(
-        finished.reward + timestep.reward,
+        finished.reward + reward,
         finished.episodes + ended,
         finished.episode_return + ended * episode_return,
         finished.length + ended * length,

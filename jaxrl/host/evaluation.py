@@ -60,13 +60,14 @@ def make(env: Environment, algorithm: Algorithm, config: ConfigDict, place: Call
             action, carry = act(agent, play.carry, play.obs, play.reset, step_key)
             env_state, timestep = env.step(play.env_state, action)
             done = timestep.terminated | timestep.truncated
+            reward = jnp.sum(timestep.reward.reshape(num_envs, -1), axis=-1)  # over the value heads
             return _Play(
                 carry=carry,
                 env_state=env_state,
                 obs=timestep.obs,
                 reset=done,
                 is_alive=play.is_alive & ~done,
-                episode_return=play.episode_return + jnp.where(play.is_alive, timestep.reward, 0.0),
+                episode_return=play.episode_return + jnp.where(play.is_alive, reward, 0.0),
                 length=play.length + play.is_alive,
                 step=play.step + 1,
             )

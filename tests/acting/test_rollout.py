@@ -28,7 +28,7 @@ def scripted(ends, kinds, interval):
     return Environment(lambda key: (jnp.int32(0), show(0, 0.0, nothing, nothing)), step, spec)
 
 
-def observer(unroll_length):
+def observer(unroll_length, segment_length):
     """An algorithm whose carry counts the steps since a reset, and which remembers what it saw."""
 
     def act(agent, carry, obs, reset, key):
@@ -36,11 +36,11 @@ def observer(unroll_length):
         return jnp.zeros((1, 1)), carry, {"seen": obs, "carry": carry}
 
     carry = lambda num_envs: jnp.zeros(num_envs, jnp.int32)  # noqa: E731
-    return Algorithm(None, act, None, None, carry, None, unroll_length)
+    return Algorithm(None, act, None, None, carry, None, unroll_length, segment_length)
 
 
-def play(env, unroll_length):
-    algorithm = observer(unroll_length)
+def play(env, unroll_length, segment_length=None):
+    algorithm = observer(unroll_length, segment_length or unroll_length)
     actor = rollout.start(env, algorithm, jax.random.key(0))
     return rollout.rollout(env, algorithm, None, actor, statistics.nothing(1), jax.random.key(1))
 
@@ -69,6 +69,15 @@ def test_every_truncation_has_a_slot_of_its_own(interval, chunks):
     np.testing.assert_array_equal(slots[ends], [-(end + 1) for end in ends])
 
 
+@pytest.mark.parametrize("segment_length, interval", [(1, 8), (2, 8), (4, 8), (8, 8), (8, 4), (4, 3)])
+def test_every_segment_keeps_the_carry_it_began_with(segment_length, interval):
+    _, _, seen = play(scripted([2, 6], "tc", interval), 8, segment_length)
+    chunks = seen.carry.shape[0]
+    assert segment_length % (8 // chunks) == 0
+    # Before steps 0..7: none yet, 1, 2, 3 (reset follows), then 1, 2, 3, 4 of the second episode.
+    np.testing.assert_array_equal(seen.carry[:, 0], np.array([0, 1, 2, 3, 1, 2, 3, 4])[:: 8 // chunks])
+
+
 def test_recurrent_state_at_truncation_is_that_after_the_last_step():
     _, _, seen = play(scripted([2, 6], "tc", interval=8), 8)
     assert seen.final_carry[0, 0] == 4  # steps 3, 4, 5 and 6 of the second episode
@@ -82,18 +91,18 @@ def test_reset_marks_the_first_observation_of_each_episode():
 
 def test_the_next_rollout_begins_where_the_last_one_ended():
     env = scripted([5], "t", interval=64)
-    algorithm = observer(4)
+    algorithm = observer(4, 4)
     actor, finished, first = play(env, 4)
     _, _, second = rollout.rollout(env, algorithm, None, actor, finished, jax.random.key(2))
     assert first.last_obs[0, 0] == second.memo["seen"][0, 0, 0] == 4
     np.testing.assert_array_equal(second.reward[:, 0], [4, 5, 6, 7])
-    assert second.carry[0] == 4
+    assert second.carry[0, 0] == 4
 
 
 def test_statistics_count_episodes_across_rollouts():
     env = scripted([5, 7], "tc", interval=64)
     actor, finished, _ = play(env, 4)
-    _, finished, _ = rollout.rollout(env, observer(4), None, actor, finished, jax.random.key(2))
+    _, finished, _ = rollout.rollout(env, observer(4, 4), None, actor, finished, jax.random.key(2))
     summary = statistics.summarize(finished, 8)
     assert summary["rollout/episodes"] == 2
     assert summary["rollout/episode_return"] == ((0 + 1 + 2 + 3 + 4 + 5) + (6 + 7)) / 2

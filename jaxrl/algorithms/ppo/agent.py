@@ -1,0 +1,173 @@
+"""PPO as an Algorithm: what its config chooses, how its agent begins, and how it acts."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from jaxrl.algorithms.ppo import config as configs
+from jaxrl.algorithms.ppo import exploration, learning, terms
+from jaxrl.algorithms.ppo.config import Hyper
+from jaxrl.algorithms.ppo.parts import Memo, Parts, Phase, State
+from jaxrl.find import find
+from jaxrl.functional import normalize, rewards, schedules
+from jaxrl.functional.symmetry import Symmetry
+from jaxrl.networks import actor_critic, novelty
+from jaxrl.types import Algorithm, Array, ConfigError, Key, PyTree, Spec
+
+
+def make(config: ConfigDict, spec: Spec) -> Algorithm:
+    """PPO for the environments of `spec`.
+
+    Args:
+        config: the whole resolved config, of which it reads `ppo`, `network` and `total_env_steps`.
+        spec: of the environments it will learn in.
+
+    Raises:
+        ConfigError: sizes that do not divide, options that exclude each other.
+    """
+    ppo = config.ppo
+    num_minibatches, groups = configs.check_sizes(ppo)
+    configs.check_options(ppo, config.network, spec)
+    network = actor_critic.make(config.network, spec)
+    reference, note = configs.KL_REFERENCES[ppo.kl_reference]
+    keep = lambda moments, x: x  # noqa: E731
+    parts = Parts(
+        network=network,
+        auxiliary=network.auxiliary or (lambda params, carry, obs, reset: {}),
+        optimizer=optax.scale_by_adam(eps=ppo.adam_epsilon),
+        spec=spec,
+        config=ppo,
+        segment_length=ppo.segment_length or ppo.unroll_length,
+        groups=groups,
+        num_minibatches=num_minibatches,
+        num_updates=config.total_env_steps / (ppo.num_envs * ppo.unroll_length),
+        phases=phases(ppo, note),
+        bonus=exploration.make(ppo, spec),
+        symmetries=symmetries(ppo, spec),
+        reference=reference,
+        note=note,
+        shape_reward=functools.partial(
+            rewards.shape,
+            scale=ppo.reward_scale,
+            shift=ppo.reward_shift,
+            bounds=ppo.reward_bounds,
+            log=ppo.reward_log,
+        ),
+        bootstrap=configs.BOOTSTRAPS[ppo.bootstrap],
+        normalize_obs=functools.partial(normalize.normalize, clip=ppo.obs_clip) if ppo.normalize_obs else keep,
+        normalize_value=normalize.normalize if ppo.normalize_value else keep,
+        denormalize_value=normalize.denormalize if ppo.normalize_value else keep,
+        normalize_advantage={
+            "batch": lambda moments, x: normalize.standardize(x),
+            "running": normalize.normalize,
+        }.get(ppo.normalize_advantage, keep),
+        normalize_minibatch=normalize.standardize if ppo.normalize_advantage == "minibatch" else lambda x: x,
+        decay=schedules.DECAYS.get(ppo.learning_rate_schedule, schedules.constant),
+        decay_clip=schedules.DECAYS[ppo.clip_schedule],
+        decay_entropy=schedules.DECAYS[ppo.entropy_schedule],
+    )
+    return Algorithm(
+        init=functools.partial(init, parts),
+        act=functools.partial(act, parts),
+        policy=functools.partial(policy, parts),
+        update=functools.partial(learning.update, parts),
+        carry=network.carry,
+        hyper=configs.hyper_of(ppo, spec),
+        unroll_length=ppo.unroll_length,
+        segment_length=parts.segment_length,
+    )
+
+
+def phases(ppo: ConfigDict, note: Callable) -> dict[str, Phase]:
+    """What learns in which order: policy and critic at once, or the critic alone before the policy."""
+    adapt = schedules.unmoved
+    if ppo.learning_rate_schedule in schedules.ADAPTATIONS:
+        low, high = ppo.learning_rate_bounds
+        adapt = functools.partial(schedules.ADAPTATIONS[ppo.learning_rate_schedule], minimum=low, maximum=high)
+    is_critic = lambda name: name.startswith("value_")  # noqa: E731
+    is_novelty = lambda name: name == novelty.PREDICTOR or name == novelty.TARGET  # noqa: E731
+    joint = Phase(
+        loss=terms.joint_loss,
+        epochs=ppo.update_epochs,
+        rate="learning_rate",
+        metric="update/",
+        owns=lambda name: not is_novelty(name),
+        note=note,
+        adapt=adapt if ppo.adapt_interval == "minibatch" else schedules.unmoved,
+        adapt_pass=adapt if ppo.adapt_interval == "pass" else schedules.unmoved,
+    )
+    critic = Phase(
+        loss=terms.critic_loss,
+        epochs=ppo.critic_epochs,
+        rate="critic_learning_rate",
+        metric="update/critic_",
+        owns=is_critic,
+        note=lambda distribution: (),
+        adapt=schedules.unmoved,
+        adapt_pass=schedules.unmoved,
+    )
+    policy = joint._replace(loss=terms.policy_loss, owns=lambda name: not (is_critic(name) or is_novelty(name)))
+    predictor = critic._replace(
+        loss=terms.novelty_loss,
+        epochs=ppo.rnd_epochs,
+        rate="rnd_learning_rate",
+        metric="update/rnd_",
+        owns=lambda name: name == novelty.PREDICTOR,
+    )
+    learners = {"critic": critic, "policy": policy} if ppo.critic_epochs else {"joint": joint}
+    return learners | ({"novelty": predictor} if ppo.rnd_weight else {})
+
+
+def symmetries(ppo: ConfigDict, spec: Spec) -> tuple[Symmetry, ...]:
+    """The mirrors that the user's module gives; none without one."""
+    if not ppo.symmetry:
+        return ()
+    try:
+        return tuple(find("algorithms", ppo.symmetry).make(spec))
+    except ConfigError as mistake:
+        raise ConfigError(f"config.ppo.symmetry={ppo.symmetry!r} cannot be: {mistake}") from None
+
+
+def init(parts: Parts, key: Key, hyper: Hyper) -> State:
+    """An agent that has learned nothing; hyper: Hyper of Python or device numbers."""
+    network_key, bonus_key = jax.random.split(key)
+    params = parts.network.init(network_key) | parts.bonus.init(bonus_key)
+    spec = parts.spec
+    value = jnp.zeros(() if spec.num_value_heads == 1 else (spec.num_value_heads,))
+    return State(
+        params=params,
+        optimizer={
+            name: parts.optimizer.init(learning.split(params, phase.owns)[0]) for name, phase in parts.phases.items()
+        },
+        obs_moments=normalize.init(spec.obs),
+        value_moments=normalize.init(value),
+        advantage_moments=normalize.init(jnp.zeros(())),
+        novelty_moments=normalize.init(jnp.zeros(())),
+        hyper=jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), hyper),
+        updates=jnp.int32(0),
+    )
+
+
+def act(parts: Parts, state: State, carry: PyTree, obs: PyTree, reset: Array, key: Key) -> tuple[PyTree, PyTree, Memo]:
+    """Samples actions for N environments and remembers what learning from them takes."""
+    distribution, values, carry = _look(parts, state, carry, obs, reset)
+    sample = distribution.sample(key)
+    value = parts.denormalize_value(state.value_moments, values.expectation()[0])
+    distribution, sample, log_prob = jax.tree.map(lambda x: x[0], (distribution, sample, distribution.log_prob(sample)))
+    return distribution.action(sample), carry, Memo(sample, log_prob, value, distribution)
+
+
+def policy(parts: Parts, state: State, carry: PyTree, obs: PyTree, reset: Array) -> tuple[PyTree, PyTree]:
+    """The deterministic actions of N environments: what is evaluated and exported."""
+    distribution, _, carry = _look(parts, state, carry, obs, reset)
+    return jax.tree.map(lambda x: x[0], distribution.action(distribution.mode())), carry
+
+
+def _look(parts, state, carry, obs, reset):
+    """The network's outputs for one step, [1, N, ...]."""
+    obs = jax.tree.map(lambda x: x[None], parts.normalize_obs(state.obs_moments, obs))
+    return parts.network.apply(state.params, carry, obs, reset[None])
