@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxrl.find import find
+from jaxrl import envs
 from jaxrl.host import config as configs
 from jaxrl.host import loop, program, sharding
 from jaxrl.types import Environment
@@ -65,4 +65,4 @@ def make_env(name: str, num_envs: int, **options) -> Environment:
     """
     suite, _, rest = name.partition("/")
     overrides = {"env.suite": suite, "env.name": rest} | {f"env.{key}": value for key, value in options.items()}
-    return find("envs", suite).make(configs.resolve({}, overrides).env, num_envs)
+    return envs.make(configs.resolve({}, overrides).env, num_envs)

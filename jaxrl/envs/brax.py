@@ -23,8 +23,8 @@ CHOICES = {"backend": ("spring", "generalized", "positional", "mjx")}
 def default_config() -> ConfigDict:
     """The group `env` for this suite."""
     config = ConfigDict()
-    config.suite = "brax"
-    config.name = "ant"
+    config.suite = "brax"  # a file of jaxrl/envs, or a dotted import path
+    config.name = "ant"  # of the environment
     config.backend = "spring"  # physics: spring (fastest), generalized, positional, mjx
     config.episode_length = 1000  # physics steps after which an episode is truncated
     config.action_repeat = 1  # physics steps for which an action is held

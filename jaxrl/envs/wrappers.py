@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.types import Array, Box, Discrete, Key, MultiDiscrete, PyTree, Space, Timestep
+from jaxrl.types import Array, Box, Discrete, Environment, Key, MultiDiscrete, PyTree, Space, Timestep
 
 
 class Single(NamedTuple):
@@ -155,3 +155,62 @@ def repeat_action(step: Callable, times: int) -> Callable:
         return jax.lax.scan(again, strong(first), None, length=times - 1)[0]
 
     return repeated
+
+
+def remember_last(env: Environment, action: bool = True, reward: bool = True) -> Environment:
+    """Shows, beside the observation, what was done last and what it brought: Duan et al. 2016, https://arxiv.org/abs/1611.02779.
+
+    An observation that is an array becomes the dict's `policy`; a dict gets more keys, which a critic that reads
+    `critic` does not look at.
+
+    Args:
+        env: whose observations grow; itself if nothing is added.
+        action: add `last_action` [N, F] float32: the numbers of a Box within its bounds, one-hot the options of
+            discrete parts, in order; 0 at the first step of an episode.
+        reward: add `last_reward` [N, H] float32, one number for each value head; 0 at the first step of an episode.
+    """
+    spec, parts = env.spec, {}
+    if action:
+        parts["last_action"] = lambda taken, brought: encode(spec.action, taken)
+    if reward:
+        parts["last_reward"] = lambda taken, brought: brought.reshape(spec.num_envs, spec.num_value_heads)
+    if not parts:
+        return env
+
+    def memory(taken, brought):
+        return {name: part(taken, brought) for name, part in parts.items()}
+
+    def see(obs, last):
+        return (obs if isinstance(obs, dict) else {"policy": obs}) | last
+
+    def forget(last):
+        return jax.tree.map(jnp.zeros_like, last)
+
+    def reset(key):
+        state, timestep = env.reset(key)
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), example(spec.action, spec.num_envs))
+        nothing = forget(memory(nothing, timestep.reward))
+        return state, timestep._replace(obs=see(timestep.obs, nothing), final_obs=see(timestep.final_obs, nothing))
+
+    def step(state, taken):
+        state, timestep = env.step(state, taken)
+        last = memory(taken, timestep.reward)
+        after = select(timestep.terminated | timestep.truncated, forget(last), last)
+        return state, timestep._replace(obs=see(timestep.obs, after), final_obs=see(timestep.final_obs, last))
+
+    _, timestep = jax.eval_shape(reset, jax.random.key(0))
+    obs = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), timestep.obs)
+    return Environment(reset, step, spec._replace(obs=obs))
+
+
+def encode(space: Space, action: PyTree) -> Array:
+    """Actions [N, ...] of any space as [N, F] float32: a Box's numbers within its bounds, options one-hot, in order."""
+    if isinstance(space, Box):
+        return jnp.clip(action, space.low, space.high).reshape(action.shape[0], -1)
+    if isinstance(space, Discrete):
+        return jax.nn.one_hot(action, space.size)
+    if isinstance(space, MultiDiscrete):
+        parts, actions = map(Discrete, space.sizes), jnp.moveaxis(action, 1, 0)
+    else:
+        parts, actions = space, action
+    return jnp.concatenate([encode(part, taken) for part, taken in zip(parts, actions, strict=True)], axis=1)

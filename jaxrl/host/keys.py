@@ -198,6 +198,7 @@ def _modules(algorithm: str, suite: str) -> list[tuple[str, ModuleType]]:
     """(group, module with its defaults) for every group; '' where a module names its groups itself."""
     return [
         ("", importlib.import_module("jaxrl.host.config")),
+        ("env", importlib.import_module("jaxrl.envs")),
         ("env", _part("env.suite", suite)),
         ("network", importlib.import_module("jaxrl.networks.actor_critic")),
         (algorithm.split(".")[-1], _part("algorithm", algorithm)),

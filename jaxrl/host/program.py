@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from jaxrl import envs
 from jaxrl.acting import epoch as epochs
 from jaxrl.find import find
 from jaxrl.host import evaluation, sharding
@@ -47,18 +48,17 @@ def make(config: ConfigDict, mesh: Mesh) -> Source:
     Raises:
         ConfigError: a name that does not exist, sizes that do not divide.
     """
-    suite = find("envs", config.env.suite)
     num_envs = config[config.algorithm.split(".")[-1]].num_envs
     sharding.check(num_envs, mesh, f"{config.algorithm}.num_envs")
-    env = suite.make(config.env, num_envs)
+    env = envs.make(config.env, num_envs)
     algorithm = find("algorithms", config.algorithm).make(config, env.spec)
     init, epoch = epochs.make(env, algorithm)
-    evaluate = _evaluation(config, suite, algorithm, mesh) if config.eval.episodes else None
+    evaluate = _evaluation(config, algorithm, mesh) if config.eval.episodes else None
     # Seeds are arguments: a seed that is a constant of the program would compile anew for each.
     return Source(env, algorithm, lambda seed, hyper: init(jax.random.key(seed), hyper), epoch, evaluate)
 
 
-def _evaluation(config, suite, algorithm, mesh):
+def _evaluation(config, algorithm, mesh):
     episodes = config.eval.episodes
 
     def place(tree):
@@ -66,7 +66,7 @@ def _evaluation(config, suite, algorithm, mesh):
         shared = sharding.split(tree, episodes, mesh) if episodes % mesh.size == 0 else sharding.replicated(mesh)
         return jax.lax.with_sharding_constraint(tree, shared)
 
-    play = evaluation.make(suite.make(config.env, episodes, restarts=False), algorithm, config.eval, place)
+    play = evaluation.make(envs.make(config.env, episodes, restarts=False), algorithm, config.eval, place)
 
     def evaluate(agent, seed, iterations):
         # A stream of its own: evaluating more often, or never, leaves training as it was.

@@ -6,24 +6,41 @@ import numpy as np
 import pytest
 
 from jaxrl.find import find, names
-from jaxrl.types import ConfigError
+from jaxrl.types import Box, ConfigError, Discrete, MultiDiscrete
 
 HELPERS = {"wrappers"}
 SUITES = [name for name in names("envs") if name not in HELPERS]
 NUM_ENVS = 8
+NUM_STEPS = 40
+
+# What stands for a suite: one environment for each kind of observation and action; of a new suite, its default.
+REPRESENTATIVES = {
+    "brax": ("inverted_double_pendulum",),
+    "gymnax": ("CartPole-v1", "Pendulum-v1", "FrozenLake-misc", "Breakout-MinAtar"),
+    "probe": tuple(find("envs", "probe").names()),
+}
+MARKS = {"gymnax": pytest.mark.gymnax}  # suites that need an extra
 
 
-@pytest.fixture(scope="module", params=SUITES)
+def cases(names_of):
+    """(suite, name) for each name of each suite."""
+    for suite in SUITES:
+        for name in names_of(suite):
+            yield pytest.param((suite, name), marks=MARKS.get(suite, ()), id=f"{suite}-{name}")
+
+
+@pytest.fixture(scope="module", params=cases(lambda suite: ("default",)))
 def suite(request):
-    return find("envs", request.param)
+    return find("envs", request.param[0])
 
 
-@pytest.fixture(scope="module")
-def played(suite):
+@pytest.fixture(scope="module", params=cases(lambda suite: REPRESENTATIVES.get(suite, ("default",))))
+def played(request):
     """An environment, its first timestep, and 40 random steps, [T, N]."""
+    suite, name = request.param
+    suite = find("envs", suite)
     config = suite.default_config()
-    if config.suite == "brax":
-        config.name = "inverted_double_pendulum"
+    config.name = config.name if name == "default" else name
     config.episode_length = 12
     env = suite.make(config, NUM_ENVS)
 
@@ -31,22 +48,41 @@ def played(suite):
     def play(key):
         reset_key, act_key = jax.random.split(key)
         state, first = env.reset(reset_key)
-        shape = (40, NUM_ENVS, *env.spec.action.shape)
-        actions = jax.random.uniform(act_key, shape, minval=env.spec.action.low, maxval=env.spec.action.high)
-        return first, jax.lax.scan(env.step, state, actions)[1]
+        return first, jax.lax.scan(env.step, state, sample(env.spec.action, act_key))[1]
 
     return env, play, *play(jax.random.key(0))
 
 
+def sample(space, key):
+    """Random actions of any space, [T, N, ...]."""
+    leading = (NUM_STEPS, NUM_ENVS)
+    if isinstance(space, Box):
+        return jax.random.uniform(key, (*leading, *space.shape), minval=space.low, maxval=space.high)
+    if isinstance(space, Discrete):
+        return jax.random.randint(key, leading, 0, space.size)
+    if isinstance(space, MultiDiscrete):
+        return jax.random.randint(key, (*leading, len(space.sizes)), 0, jnp.array(space.sizes))
+    return tuple(map(sample, space, jax.random.split(key, len(space))))
+
+
+def equal(one, other):
+    """[T, N]: where two pytrees of observations [T, N, ...] are the same."""
+    leaves = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    same = [(np.asarray(a) == np.asarray(b)).reshape(*a.shape[:2], -1).all(axis=-1) for a, b in leaves]
+    return np.all(same, axis=0)
+
+
 def test_shapes_and_types_are_those_of_the_spec(played):
     env, _, first, steps = played
-    for timestep, leading in ((first, (NUM_ENVS,)), (steps, (40, NUM_ENVS))):
+    heads = () if env.spec.num_value_heads == 1 else (env.spec.num_value_heads,)
+    for timestep, leading in ((first, (NUM_ENVS,)), (steps, (NUM_STEPS, NUM_ENVS))):
         for obs in (timestep.obs, timestep.final_obs):
             expected = jax.tree.map(lambda s, lead=leading: ((*lead, *s.shape), s.dtype), env.spec.obs)
             assert jax.tree.map(lambda x: (x.shape, x.dtype), obs) == expected
-        assert timestep.reward.shape == leading and timestep.reward.dtype == jnp.float32
+        assert timestep.reward.shape == leading + heads and timestep.reward.dtype == jnp.float32
         assert timestep.terminated.shape == leading and timestep.terminated.dtype == bool
         assert timestep.truncated.shape == leading and timestep.truncated.dtype == bool
+        assert all(metric.shape == leading for metric in timestep.metrics.values())
 
 
 def test_nothing_has_ended_at_the_reset(played):
@@ -67,23 +103,56 @@ def test_no_environment_truncates_twice_within_the_declared_interval(played):
         assert (gaps >= env.spec.truncation_interval).all()
 
 
+def test_no_episode_lasts_longer_than_its_length(played):
+    _, _, _, steps = played
+    for done in np.asarray(steps.terminated | steps.truncated).T:
+        assert np.diff(np.flatnonzero(done), prepend=-1).max() <= 12
+
+
 def test_obs_and_final_obs_differ_only_where_an_episode_ended(played):
     _, _, _, steps = played
     done = np.asarray(steps.terminated | steps.truncated)
-    same = (np.asarray(steps.obs) == np.asarray(steps.final_obs)).reshape(*done.shape, -1).all(axis=-1)
+    same = equal(steps.obs, steps.final_obs)
     assert same[~done].all()
-    assert not same[done].any()
+    assert not same[done].all()  # a new episode may look like the end of another where there is little to see
 
 
 def test_the_same_key_plays_the_same_and_another_does_not(played):
     _, play, _, steps = played
-    np.testing.assert_array_equal(steps.obs, play(jax.random.key(0))[1].obs)
-    assert (np.asarray(steps.obs) != np.asarray(play(jax.random.key(1))[1].obs)).any()
+    assert equal(steps.obs, play(jax.random.key(0))[1].obs).all()
+    assert not equal(steps.obs, play(jax.random.key(1))[1].obs).all()
 
 
 def test_all_numbers_are_finite(played):
     _, _, _, steps = played
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(steps))
+
+
+def test_every_mask_allows_something_in_each_part(played):
+    env, _, first, steps = played
+    shown = [obs for obs in (first.obs, steps.obs, steps.final_obs) if isinstance(obs, dict)]
+    for mask in [np.asarray(obs["action_mask"]) for obs in shown if "action_mask" in obs]:
+        sizes = options(env.spec.action)
+        assert mask.dtype == bool and mask.shape[-1] == sum(sizes)
+        for part in np.split(mask, np.cumsum(sizes)[:-1], axis=-1):
+            assert part.any(axis=-1).all()
+
+
+def options(space):
+    """The numbers of options of all discrete parts, in order."""
+    if isinstance(space, Discrete):
+        return [space.size]
+    if isinstance(space, MultiDiscrete):
+        return list(space.sizes)
+    return [] if isinstance(space, Box) else [size for part in space for size in options(part)]
+
+
+def test_it_can_be_made_to_play_one_episode_each(suite):
+    config = suite.default_config()
+    env, once = suite.make(config, NUM_ENVS), suite.make(config, NUM_ENVS, restarts=False)
+    assert once.spec == env.spec
+    first, once_first = (jax.eval_shape(env.reset, jax.random.key(0))[1] for env in (env, once))
+    assert first == once_first
 
 
 def test_an_unknown_name_is_one_line_with_the_nearest(suite):
