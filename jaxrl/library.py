@@ -42,7 +42,7 @@ def train(
 
     Raises:
         ConfigError: what is asked for cannot be done.
-        NonFiniteError: a metric of the run is not finite.
+        BrokenRunError: a metric of the run is not finite, or an environment allowed no action.
     """
     return loop.train(configure(experiment, overrides), Path(workdir), sys.argv)
 

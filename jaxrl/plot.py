@@ -1,9 +1,9 @@
 """Draws what runs have learned: training and test, return and length, in four panels of one picture.
 
-    python -m jaxrl.plot runs/ant                                 one run; test return with ± std over its episodes
-    python -m jaxrl.plot runs/ant_seed* --out ant.png             all seeds as one curve with a band
-    python -m jaxrl.plot runs/*/seed* --group folder              one curve for each parent folder
-    python -m jaxrl.plot runs/ant runs/ant_lr --group none        one curve for each run
+python -m jaxrl.plot runs/ant                                 one run; test return with ± std over its episodes
+python -m jaxrl.plot runs/ant_seed* --out ant.png             all seeds as one curve with a band
+python -m jaxrl.plot runs/*/seed* --group folder              one curve for each parent folder
+python -m jaxrl.plot runs/ant runs/ant_lr --group none        one curve for each run
 """
 
 import argparse

@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except guard.NonFiniteError as error:
+    except guard.BrokenRunError as error:
         print(f"error: {error}", file=sys.stderr)
         return 3
     print(summary(run))

@@ -29,6 +29,7 @@ def make(env: Environment, algorithm: Algorithm) -> tuple[Callable, Callable]:
         key, act_key, learn_key = jax.random.split(state.key, 3)
         actor, finished, experience = rollout(env, algorithm, state.agent, state.actor, finished, act_key)
         agent, metrics = algorithm.update(state.agent, experience, learn_key)
+        metrics |= statistics.blocked(experience.obs, env.spec.action)
         return TrainState(agent, actor, key, state.iterations + 1), finished, metrics
 
     def epoch(state: TrainState, num_iterations: Array) -> tuple[TrainState, dict[str, Array]]:

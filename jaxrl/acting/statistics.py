@@ -1,10 +1,13 @@
 """Returns and lengths of the episodes that end during training, kept on device and reduced once an epoch."""
 
+import itertools
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
-from jaxrl.types import Array, Timestep
+from jaxrl.functional.distributions import option_sizes
+from jaxrl.types import Array, PyTree, Space, Timestep
 
 
 class Running(NamedTuple):
@@ -50,6 +53,22 @@ def update(running: Running, finished: Finished, timestep: Timestep) -> tuple[Ru
         jnp.maximum(finished.length_max, length),
     )
     return Running(jnp.where(done, 0.0, episode_return), jnp.where(done, 0, length)), finished
+
+
+def blocked(obs: PyTree, space: Space) -> dict[str, Array]:
+    """{rollout/blocked: share of observations whose `action_mask` allows no option of some discrete part}.
+
+    {} where there is no mask. Inside a compiled program nothing can be raised; whoever reads the metric can.
+
+    Args:
+        obs: pytree of [..., *sample].
+        space: of the actions.
+    """
+    if not (isinstance(obs, dict) and "action_mask" in obs):
+        return {}
+    starts = np.cumsum((0, *option_sizes(space)))
+    parts = [jnp.any(obs["action_mask"][..., a:b], axis=-1) for a, b in itertools.pairwise(starts)]
+    return {"rollout/blocked": jnp.mean(~jnp.all(jnp.stack(parts), axis=0))}
 
 
 def summarize(finished: Finished, num_steps: Array) -> dict[str, Array]:

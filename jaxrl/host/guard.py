@@ -25,12 +25,26 @@ def default_config() -> ConfigDict:
     return config
 
 
-class NonFiniteError(FloatingPointError):
-    """A metric of the run is NaN or infinite; exit status 3."""
+class BrokenRunError(RuntimeError):
+    """Going on would only make it worse; exit status 3, the last good checkpoint is kept."""
 
 
-def check_finite(row: dict, config: ConfigDict) -> None:
-    """NonFiniteError if a number of the row is not finite; config is the group `guard`."""
+class NonFiniteError(BrokenRunError):
+    """A metric of the run is NaN or infinite."""
+
+
+class BlockedError(BrokenRunError):
+    """An environment allowed no action."""
+
+
+def check(row: dict, config: ConfigDict) -> None:
+    """NonFiniteError or BlockedError if the row tells of it; config is the group `guard`."""
+    if row.get("rollout/blocked", 0) > 0:
+        raise BlockedError(
+            f"obs['action_mask'] allowed no option of a discrete part in {row['rollout/blocked']:.2%} of the steps "
+            f"before {row['env_steps']:,} env steps; the environment must allow at least one in every observation; "
+            "the last good checkpoint is kept."
+        )
     broken = [name for name, value in row.items() if not math.isfinite(value)]
     if config.non_finite and broken:
         raise NonFiniteError(

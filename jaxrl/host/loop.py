@@ -79,7 +79,7 @@ def train(config: ConfigDict, workdir: Path, command_line: list[str], say: Calla
 
     Raises:
         ConfigError: what is asked for cannot be done; nothing has been written, or nothing but the run folder.
-        guard.NonFiniteError: a metric is not finite.
+        guard.BrokenRunError: a metric is not finite, or an environment allowed no action.
     """
     began = time.perf_counter()
     program.use_compilation_cache()
@@ -129,7 +129,7 @@ class Log:
         ]
 
     def write(self, env_steps: int, metrics: dict, num_steps: int, seconds: float) -> dict:
-        """Writes the row of an epoch that took so many steps and seconds; NonFiniteError if it is broken."""
+        """Writes the row of an epoch that took so many steps and seconds; BrokenRunError if it is broken."""
         row = {"env_steps": env_steps, "wall_seconds": round(time.perf_counter() - self._began, 3)}
         row |= {name: value.item() for name, value in jax.device_get(metrics).items()}
         if row.get("rollout/episodes") == 0:  # a mean over no episode
@@ -139,7 +139,7 @@ class Log:
         row["speed/compile_seconds"] = round(self._compile_seconds, 3)
         for writer in self._writers:
             writer.write(row)
-        guard.check_finite(row, self._guard)
+        guard.check(row, self._guard)
         return row
 
     def close(self):

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 import jaxrl
+from jaxrl.acting import statistics
 from jaxrl.functional.symmetry import Symmetry
-from jaxrl.types import ConfigError
+from jaxrl.host import guard
+from jaxrl.types import ConfigError, Discrete, MultiDiscrete
 
 GAMMA = 0.9
 
@@ -76,6 +78,19 @@ def test_masked_arms_are_never_taken_and_the_best_allowed_one_is():
     # The policy does not see which arms pay what is allowed, but learns to take the highest that is.
     action, _ = source.algorithm.policy(state.agent, (), obs, jnp.zeros(15, bool))
     np.testing.assert_array_equal(action, [max(np.flatnonzero(mask)) for mask in masks])
+
+
+def test_an_observation_that_allows_nothing_is_counted_and_ends_the_run():
+    obs = {
+        "policy": jnp.zeros((4, 1)),
+        "action_mask": jnp.array([[1, 1, 1, 0], [0, 0, 1, 1], [1, 0, 0, 0], [1, 0, 1, 0]]) > 0,
+    }
+    counted = statistics.blocked(obs, MultiDiscrete((2, 2)))
+    assert counted["rollout/blocked"] == 0.5  # the second of its first part, the third of its second
+    assert statistics.blocked(obs["policy"], Discrete(4)) == {}
+    row = {"env_steps": 128, "rollout/blocked": 0.5}
+    with pytest.raises(guard.BlockedError, match="allowed no option .* in 50.00% of the steps before 128"):
+        guard.check(row, jaxrl.configure({}).guard)
 
 
 CNN = {
