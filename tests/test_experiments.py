@@ -10,7 +10,10 @@ import jaxrl
 from jaxrl.host import config as configs
 from jaxrl.host import keys, program, sharding
 
-EXPERIMENTS = sorted((Path(__file__).parent.parent / "experiments").glob("*.py"))
+PATHS = sorted((Path(__file__).parent.parent / "experiments").glob("*.py"))
+EXPERIMENTS = [
+    pytest.param(path, marks=pytest.mark.gymnax if '"gymnax"' in path.read_text() else ()) for path in PATHS
+]
 SHRUNK = {
     "ppo.num_envs": 4,
     "ppo.unroll_length": 2,
@@ -26,14 +29,14 @@ def named(path):
 
 
 def test_there_are_experiments():
-    assert len(EXPERIMENTS) >= 11
+    assert len(PATHS) >= 11
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=named)
 def test_it_sets_only_what_differs_from_the_defaults(path):
     given = dict(keys.leaves(configs.load(str(path))))
-    defaults = dict(keys.leaves(configs.resolve({})))
-    identity = {"env.name", "total_env_steps"}
+    identity = {"env.name", "env.suite", "total_env_steps"}
+    defaults = dict(keys.leaves(configs.resolve({"env": {"suite": given.get("env.suite", "brax")}})))
     assert not {name for name, value in given.items() if defaults[name] == value} - identity
 
 
