@@ -142,3 +142,9 @@ def test_bfloat16_computes_close_to_float32_on_float32_parameters():
     # bfloat16 keeps 8 bits, 0.4 %; features behind a layer norm are of size 1.
     np.testing.assert_allclose(np.float32(actual), expected, atol=0.08)
     assert np.any(np.float32(actual) != expected)
+
+
+def test_slope_of_elu_is_that_of_its_formula():
+    x = np.array([-30.0, -2.0, -1e-3, -1e-6, 0.0, 1e-6, 1e-3, 2.0, 30.0], np.float32)
+    slope = jax.vmap(jax.grad(torsos.elu))(x)
+    np.testing.assert_allclose(slope, np.where(x > 0, 1.0, np.exp(x.astype(np.float64))), rtol=1e-6, atol=1e-7)
