@@ -1,5 +1,6 @@
 """Torsos: what turns the features of an observation into features of the task; also activations and initialisers."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jaxrl.types import Array
+from jaxrl.types import Array, Key
 
 
 @jax.custom_jvp
@@ -38,6 +39,35 @@ ACTIVATIONS: dict[str, Callable] = {
     "softplus": nn.softplus,
 }
 
+
+def orthogonal(gain: float = 2**0.5) -> Callable:
+    """An initialiser whose matrices have orthonormal columns, or rows if those are fewer, times `gain`.
+
+    Saxe et al. 2014, https://arxiv.org/abs/1312.6120. By Gram-Schmidt in place of LAPACK's QR, which gives the same
+    numbers but for rounding: several QRs of a batch at once hang on CPUs (jax 0.10), and seeds are a batch.
+    """
+
+    def initializer(key: Key, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> Array:
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        basis = _orthonormalize(jax.random.normal(key, (max(rows, columns), min(rows, columns))))
+        matrix = basis if rows >= columns else basis.T
+        return (gain * matrix).reshape(shape).astype(dtype)
+
+    return initializer
+
+
+def _orthonormalize(matrix: Array) -> Array:
+    """[m, n] with m ≥ n → orthonormal columns that span the same; each is cleared of those before it twice over."""
+
+    def one(basis, index):
+        column = matrix[:, index]
+        for _ in range(2):  # once leaves the rounding errors of nearly parallel columns
+            column = column - basis @ (basis.T @ column)
+        return basis.at[:, index].set(column / jnp.linalg.norm(column)), None
+
+    return jax.lax.scan(one, jnp.zeros_like(matrix), jnp.arange(matrix.shape[1]))[0]
+
+
 INITIALIZERS: dict[str, Callable] = {
     # Var = gain² / (3 fan_in): what torch gives a Linear layer, and so what rl_games calls `default`.
     "default": lambda gain=1.0: nn.initializers.variance_scaling(gain**2 / 3, "fan_in", "uniform"),
@@ -45,7 +75,7 @@ INITIALIZERS: dict[str, Callable] = {
     "glorot": lambda gain=1.0: nn.initializers.variance_scaling(gain**2, "fan_avg", "uniform"),
     "glorot_normal": lambda gain=1.0: nn.initializers.variance_scaling(gain**2, "fan_avg", "normal"),
     "kaiming": lambda gain=1.0: nn.initializers.variance_scaling(2 * gain**2, "fan_in", "truncated_normal"),
-    "orthogonal": lambda gain=2**0.5: nn.initializers.orthogonal(gain),
+    "orthogonal": orthogonal,
     "constant": lambda gain=1.0: nn.initializers.constant(gain),
 }
 

@@ -6,6 +6,7 @@ Letters in shapes: R rows, F features.
 import functools
 import math
 
+import flax.linen
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -148,3 +149,26 @@ def test_slope_of_elu_is_that_of_its_formula():
     x = np.array([-30.0, -2.0, -1e-3, -1e-6, 0.0, 1e-6, 1e-3, 2.0, 30.0], np.float32)
     slope = jax.vmap(jax.grad(torsos.elu))(x)
     np.testing.assert_allclose(slope, np.where(x > 0, 1.0, np.exp(x.astype(np.float64))), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (3, 5), (4, 4), (3, 3, 2, 6), (64, 1)])
+def test_orthogonal_weights_are_flax_s_but_for_rounding(shape):
+    ours, theirs = torsos.orthogonal(1.5), flax.linen.initializers.orthogonal(1.5)
+    key = jax.random.key(3)
+    with jax.debug_key_reuse(False):
+        np.testing.assert_allclose(ours(key, shape), theirs(key, shape), atol=1e-5)
+    matrix = np.asarray(ours(jax.random.key(4), shape), np.float64).reshape(-1, shape[-1])
+    small = matrix.T @ matrix if len(matrix) >= shape[-1] else matrix @ matrix.T
+    np.testing.assert_allclose(small, 1.5**2 * np.eye(len(small)), atol=1e-5)
+
+
+def test_orthogonal_weights_of_many_seeds_are_those_of_each(keys_unchecked):
+    def draw(seed):
+        keys = jax.random.split(jax.random.key(seed), 8)
+        return [torsos.orthogonal()(key, (64, 64)) for key in keys]
+
+    seeds = np.arange(5, dtype=np.uint32)
+    together = jax.jit(jax.vmap(draw))(seeds)
+    alone = jax.jit(draw)(seeds[3])
+    for many, one in zip(together, alone, strict=True):
+        np.testing.assert_allclose(many[3], one, atol=1e-5)
