@@ -11,9 +11,7 @@ from jaxrl.host import config as configs
 from jaxrl.host import keys, program, sharding
 
 PATHS = sorted((Path(__file__).parent.parent / "experiments").glob("*.py"))
-EXPERIMENTS = [
-    pytest.param(path, marks=pytest.mark.gymnax if '"gymnax"' in path.read_text() else ()) for path in PATHS
-]
+EXPERIMENTS = [pytest.param(path, marks=pytest.mark.gymnax if '"gymnax"' in path.read_text() else ()) for path in PATHS]
 SHRUNK = {
     "ppo.num_envs": 4,
     "ppo.unroll_length": 2,

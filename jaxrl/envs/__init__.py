@@ -6,10 +6,13 @@ from jaxrl.envs import wrappers
 from jaxrl.find import find
 from jaxrl.types import Environment
 
+LIMITS = {"masked": (0, 10_000_000)}
+
 
 def default_config() -> ConfigDict:
     """The keys of the group `env` that every suite has."""
     config = ConfigDict()
+    config.masked = ()  # positions in the observation that are not shown, such as those of the velocities
     config.last_action = False  # observations also show the last action (last_action), for policies with memory
     config.last_reward = False  # and the last reward (last_reward)
     return config
@@ -24,7 +27,8 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
         restarts: False plays one episode in each, for evaluation.
 
     Raises:
-        ConfigError: there is no such suite or environment, or it lacks what it needs.
+        ConfigError: there is no such suite or environment, it lacks what it needs, or `masked` does not fit it.
     """
     env = find("envs", config.suite).make(config, num_envs, restarts)
+    env = wrappers.hide(env, config.masked)
     return wrappers.remember_last(env, config.last_action, config.last_reward)

@@ -15,7 +15,7 @@ from jaxrl.envs import wrappers
 from jaxrl.find import nearest
 from jaxrl.types import Box, ConfigError, Discrete, Environment, Spec
 
-LIMITS = {"episode_length": (0, 10_000_000), "masked": (0, 1_000_000)}
+LIMITS = {"episode_length": (0, 10_000_000)}
 
 
 def default_config() -> ConfigDict:
@@ -24,7 +24,6 @@ def default_config() -> ConfigDict:
     config.suite = "gymnax"
     config.name = "CartPole-v1"
     config.episode_length = 0  # steps after which an episode is truncated; 0 = as gymnax has it
-    config.masked = ()  # positions in the observation that are not shown: (1, 3) are CartPole's velocities
     return config
 
 
@@ -42,7 +41,7 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
         restarts: False plays one episode in each, for evaluation.
 
     Raises:
-        ConfigError: gymnax is missing or too old, has no such environment, or cannot make it; `masked` does not fit.
+        ConfigError: gymnax is missing or too old, has no such environment, or cannot make it.
     """
     env, params = _load(config.name)
     own_limit = params.max_steps_in_episode
@@ -50,7 +49,7 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     # gymnax's `step_env` leaves the clock to its caller, but a few environments show how much of it is over.
     params = params.replace(max_steps_in_episode=type(own_limit)(time_limit))
     space, act = _action(config.name, env.action_space(params))
-    see = _observation(config, env.observation_space(params))
+    see = _observation(env.observation_space(params))
 
     def reset(key):
         reset_key, episode_key = jax.random.split(key)
@@ -109,19 +108,10 @@ def _action(name, theirs):
     return Box(tuple(theirs.shape)), lambda action: low + 0.5 * (jnp.clip(action, -1.0, 1.0) + 1.0) * (high - low)
 
 
-def _observation(config, theirs):
+def _observation(theirs):
     """The function from gymnax's observation to what the policy sees."""
     from gymnax.environments import spaces
 
     if isinstance(theirs, spaces.Discrete):
-        size, see = int(theirs.n), lambda obs: jax.nn.one_hot(obs, theirs.n)
-    else:
-        size = theirs.shape[0] if len(theirs.shape) == 1 else 0
-        see = lambda obs: jnp.asarray(obs, jnp.float32)  # noqa: E731
-    if not config.masked:
-        return see
-    shown = np.array([i for i in range(size) if i not in config.masked], int)
-    if not size or max(config.masked) >= size or not len(shown):
-        what = f"positions in [0, {size - 1}], not all of them" if size else "none, for its observation is no vector"
-        raise ConfigError(f"config.env.masked={config.masked} does not fit {config.name}: choose {what}.")
-    return lambda obs: see(obs)[shown]
+        return lambda obs: jax.nn.one_hot(obs, theirs.n)
+    return lambda obs: jnp.asarray(obs, jnp.float32)

@@ -9,8 +9,20 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxrl.types import Array, Box, Discrete, Environment, Key, MultiDiscrete, PyTree, Space, Timestep
+from jaxrl.types import (
+    Array,
+    Box,
+    ConfigError,
+    Discrete,
+    Environment,
+    Key,
+    MultiDiscrete,
+    PyTree,
+    Space,
+    Timestep,
+)
 
 
 class Single(NamedTuple):
@@ -155,6 +167,40 @@ def repeat_action(step: Callable, times: int) -> Callable:
         return jax.lax.scan(again, strong(first), None, length=times - 1)[0]
 
     return repeated
+
+
+def hide(env: Environment, positions: tuple[int, ...]) -> Environment:
+    """Takes numbers out of the observation, the dict's `policy` where it is a dict; a critic's own stays whole.
+
+    Args:
+        env: whose observations shrink; itself if nothing is hidden.
+        positions: in the vector [F] that one environment shows.
+
+    Raises:
+        ConfigError: the observation is no vector, or has no such positions, or only those.
+    """
+    if not positions:
+        return env
+    whole = env.spec.obs["policy"] if isinstance(env.spec.obs, dict) else env.spec.obs
+    size = whole.shape[0] if isinstance(whole, jax.ShapeDtypeStruct) and len(whole.shape) == 1 else 0
+    shown = np.array([i for i in range(size) if i not in positions], int)
+    if max(positions) >= size or not len(shown):
+        what = f"positions in [0, {size - 1}], not all of them" if size else "none, for its observation is no vector"
+        raise ConfigError(f"config.env.masked={positions} does not fit the environment: choose {what}.")
+
+    def see(obs):
+        return obs | {"policy": obs["policy"][..., shown]} if isinstance(obs, dict) else obs[..., shown]
+
+    def blind(state, timestep):
+        return state, timestep._replace(obs=see(timestep.obs), final_obs=see(timestep.final_obs))
+
+    part = jax.ShapeDtypeStruct(shown.shape, whole.dtype)
+    obs = env.spec.obs | {"policy": part} if isinstance(env.spec.obs, dict) else part
+    return Environment(
+        lambda key: blind(*env.reset(key)),
+        lambda state, action: blind(*env.step(state, action)),
+        env.spec._replace(obs=obs),
+    )
 
 
 def remember_last(env: Environment, action: bool = True, reward: bool = True) -> Environment:

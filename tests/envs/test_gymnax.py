@@ -112,31 +112,6 @@ def test_cartpole_falls_as_gymnasiums_does():
 
 
 @pytest.mark.gymnax
-def test_masked_numbers_are_not_in_the_observation():
-    first, steps = play(make("CartPole-v1"), always_right, 12)
-    masked = make("CartPole-v1", masked=(1, 3))
-    assert masked.spec.obs == jax.ShapeDtypeStruct((2,), jnp.float32)
-    blind_first, blind = play(masked, always_right, 12)
-    np.testing.assert_array_equal(blind_first.obs, first.obs[:, [0, 2]])
-    np.testing.assert_array_equal(blind.obs, steps.obs[..., [0, 2]])
-    np.testing.assert_array_equal(blind.final_obs, steps.final_obs[..., [0, 2]])
-
-
-@pytest.mark.gymnax
-@pytest.mark.parametrize(
-    "name, masked, cure",
-    [
-        ("CartPole-v1", (1, 4), r"positions in \[0, 3\]"),
-        ("CartPole-v1", (0, 1, 2, 3), "not all of them"),
-        ("Breakout-MinAtar", (0,), "none, for its observation is no vector"),
-    ],
-)
-def test_a_mask_that_does_not_fit_is_one_line_with_the_cure(name, masked, cure):
-    with pytest.raises(ConfigError, match=rf"^config.env.masked=[^\n]*{name}[^\n]*{cure}[^\n]*$"):
-        make(name, masked=masked)
-
-
-@pytest.mark.gymnax
 @pytest.mark.parametrize("action, torque", [(-1.0, -2.0), (0.25, 0.5), (1.0, 2.0), (3.0, 2.0)])
 def test_pendulum_swings_by_its_equation_under_the_torque_that_the_action_means(action, torque):
     env = make("Pendulum-v1")

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxrl
 from jaxrl.envs import wrappers
-from jaxrl.types import Box
+from jaxrl.types import Box, ConfigError
 
 LIMIT = 5
 
@@ -109,3 +110,34 @@ def test_without_restarts_an_episode_is_the_same_and_keeps_no_store():
     np.testing.assert_array_equal(once.truncated, seen.truncated)
     np.testing.assert_array_equal(once.obs - once.obs[:1], once.final_obs - once.final_obs[:1])  # it goes on
     np.testing.assert_array_equal(once.obs[-1] - once.obs[0], np.full(4, LIMIT, np.float32))
+
+
+def test_hidden_numbers_are_not_in_the_observation():
+    def make(**options):
+        return jaxrl.make_env("probe/matching", 4, episode_length=8, **options)
+
+    whole, blind = make(), make(masked=(0, 4))
+    assert blind.spec.obs == jax.ShapeDtypeStruct((5,), jnp.float32)
+    action = jnp.zeros((4, 2), jnp.int32)
+    for a, b in zip(play_once(whole, action), play_once(blind, action), strict=True):
+        np.testing.assert_array_equal(b.obs, a.obs[:, [1, 2, 3, 5, 6]])
+        np.testing.assert_array_equal(b.final_obs, a.final_obs[:, [1, 2, 3, 5, 6]])
+        np.testing.assert_array_equal(b.reward, a.reward)
+
+
+def play_once(env, action):
+    state, first = env.reset(jax.random.key(0))
+    return first, env.step(state, action)[1]
+
+
+@pytest.mark.parametrize(
+    "name, masked, cure",
+    [
+        ("matching", (1, 7), r"positions in \[0, 6\]"),
+        ("matching", tuple(range(7)), "not all of them"),
+        ("image", (0,), "none, for its observation is no vector"),
+    ],
+)
+def test_a_mask_that_does_not_fit_is_one_line_with_the_cure(name, masked, cure):
+    with pytest.raises(ConfigError, match=rf"^config.env.masked=[^\n]*{cure}[^\n]*$"):
+        jaxrl.make_env(f"probe/{name}", 4, masked=masked)
