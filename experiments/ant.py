@@ -18,8 +18,7 @@ def get_config() -> ConfigDict:
     config.ppo = {
         "num_envs": 4096,
         "unroll_length": 8,
-        # rl_games makes one minibatch of the whole rollout. Four of single steps learn a third more from as many steps.
-        "num_minibatches": 4,
+        # rl_games makes one minibatch of the whole rollout; four, of single steps, learn a fifth more from the same.
         "segment_length": 1,
         "update_epochs": 5,
         "learning_rate_schedule": "adaptive_kl",

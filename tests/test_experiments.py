@@ -15,6 +15,7 @@ EXPERIMENTS = [pytest.param(path, marks=pytest.mark.gymnax if '"gymnax"' in path
 SHRUNK = {
     "ppo.num_envs": 4,
     "ppo.unroll_length": 2,
+    "ppo.segment_length": 0,
     "ppo.num_minibatches": 1,
     "ppo.update_epochs": 1,
     "network.hidden_sizes": (8,),
