@@ -3,7 +3,7 @@
 The merge keeps mean and variance (not sums), each with the low-order part that float32 would lose, so that the result
 stays exact after 1e11 samples, when one batch moves the mean by less than its last digit.
 
-Only float leaves are normalised: images of bytes, masks and whole numbers go through as they are.
+Images of bytes (uint8) and masks (bool) are not normalised: they go through as they are.
 """
 
 from typing import NamedTuple
@@ -30,7 +30,7 @@ def init(sample: PyTree) -> Moments:
     """
 
     def pair(value):
-        both = lambda x: (jnp.full(x.shape, value), jnp.zeros(x.shape)) if _is_float(x) else ()  # noqa: E731
+        both = lambda x: (jnp.full(x.shape, value, jnp.float32), jnp.zeros(x.shape)) if _is_number(x) else ()  # noqa: E731
         return jax.tree.map(both, sample)
 
     return Moments((jnp.zeros(()), jnp.zeros(())), pair(0.0), pair(1.0))
@@ -46,10 +46,10 @@ def update(moments: Moments, batch: PyTree) -> Moments:
         moments: of samples of shape [...].
         batch: pytree of [B1, B2, ..., ...]; every axis before a sample's own is a batch axis.
     """
-    floats = [x for x in jax.tree.leaves(batch) if _is_float(x)]
-    if not floats:
+    numbers = [x for x in jax.tree.leaves(batch) if _is_number(x)]
+    if not numbers:
         return moments
-    size = float(floats[0].size // max(jax.tree.leaves(moments.mean)[0].size, 1))
+    size = float(numbers[0].size // max(jax.tree.leaves(moments.mean)[0].size, 1))
     count = _add(moments.count, size)
     weight = size / count[0]
 
@@ -101,8 +101,8 @@ def standardize(x: Array, *, epsilon: float = 1e-8) -> Array:
     return centred / (jnp.sqrt(jnp.mean(jnp.square(centred))) + epsilon)
 
 
-def _is_float(x):
-    return jnp.issubdtype(x.dtype, jnp.floating)
+def _is_number(x):
+    return x.dtype not in (jnp.uint8, jnp.bool_)
 
 
 def _add(number: tuple[Array, Array], increment: Array | float) -> tuple[Array, Array]:

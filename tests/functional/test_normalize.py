@@ -124,7 +124,7 @@ def test_batch_axes_are_all_that_come_before_a_sample():
 def test_observations_may_be_a_tree_of_arrays():
     random = np.random.default_rng(3)
     batch = {
-        "image": random.integers(0, 256, (6, 7, 2, 2)).astype(np.uint8),
+        "counts": random.integers(0, 256, (6, 7, 2, 2)).astype(np.int32),
         "pair": (random.normal(4, 2, (6, 7)).astype(np.float32), random.normal(0, 1, (6, 7, 3)).astype(np.float32)),
     }
     sample = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[2:], x.dtype), batch)
@@ -185,3 +185,26 @@ def test_standardize_has_mean_zero_and_deviation_one():
 
 def test_standardize_leaves_equal_numbers_at_zero():
     np.testing.assert_array_equal(normalize.standardize(jnp.full(8, 2.0)), 0.0)
+
+
+def test_bytes_and_masks_go_through_as_they_are():
+    sample = {
+        "image": jax.ShapeDtypeStruct((2, 2), jnp.uint8),
+        "mask": jax.ShapeDtypeStruct((3,), jnp.bool_),
+        "x": jax.ShapeDtypeStruct((), jnp.float32),
+    }
+    batch = {
+        "image": jnp.full((4, 2, 2), 200, jnp.uint8),
+        "mask": jnp.ones((4, 3), bool),
+        "x": jnp.array([1.0, 1, 3, 3]),
+    }
+    moments = normalize.update(normalize.init(sample), batch)
+    assert moments.count[0] == 4
+    seen = normalize.normalize(moments, batch, epsilon=0.0)
+    np.testing.assert_allclose(seen["x"], [-1.0, -1.0, 1.0, 1.0])
+    for name in ("image", "mask"):
+        np.testing.assert_array_equal(seen[name], batch[name])
+        assert seen[name].dtype == batch[name].dtype
+    only = {name: sample[name] for name in ("image", "mask")}
+    nothing = normalize.update(normalize.init(only), {name: batch[name] for name in only})
+    assert nothing.count[0] == 0
