@@ -201,7 +201,7 @@ def test_every_option_still_learns(options):
         ({"ppo__critic_epochs": 1, "network__shared": True}, "network.shared=False"),
         ({"ppo__mirror_cost": 1.0}, "name a symmetry"),
         ({"ppo__symmetry": "nobodys.module"}, "nobodys.module"),
-        ({"ppo__minibatch_size": 100}, "nearest that does is"),
+        ({"ppo__minibatch_size": 100}, "nearest that does is 128"),
     ],
 )
 def test_options_that_exclude_each_other_are_one_line(options, cure):

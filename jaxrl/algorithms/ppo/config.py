@@ -162,7 +162,7 @@ def check_sizes(ppo: ConfigDict) -> tuple[int, int]:
         )
     segments = ppo.unroll_length // length
     if ppo.minibatch_size and (steps % ppo.minibatch_size or ppo.minibatch_size % length):
-        nearest = length * nearest_divisor(ppo.num_envs * segments, max(ppo.minibatch_size // length, 1))
+        nearest = length * nearest_divisor(ppo.num_envs * segments, ppo.minibatch_size / length)
         raise ConfigError(
             f"config.ppo.minibatch_size={ppo.minibatch_size} does not divide the {steps} steps of a rollout into "
             f"minibatches of whole segments of {length} steps; the nearest that does is {nearest}."
@@ -178,7 +178,7 @@ def check_sizes(ppo: ConfigDict) -> tuple[int, int]:
     return num_minibatches, groups
 
 
-def nearest_divisor(number: int, wish: int) -> int:
+def nearest_divisor(number: int, wish: float) -> int:
     """The divisor of `number` that is nearest to `wish`."""
     return min((n for n in range(1, number + 1) if number % n == 0), key=lambda n: abs(n - wish))
 
