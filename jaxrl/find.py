@@ -35,6 +35,30 @@ def find(folder: str, name: str) -> ModuleType:
     raise ConfigError(f"{folder} has no {name!r}; {nearest(name, known)}")
 
 
+def users(folder: str, name: str, key: str, contract: str) -> ModuleType:
+    """The module of the user's that a key of the config names, with the function `make` that it must have.
+
+    Args:
+        folder, name: as `find` takes them.
+        key: of the config, as the messages name it.
+        contract: what `make` takes and gives, as the messages show it.
+
+    Raises:
+        ConfigError: there is no such module, it fails as it is imported, or it has no `make`.
+    """
+    setting = f"{key}={name!r}"
+    try:
+        module = find(folder, name)
+    except ConfigError as mistake:
+        raise ConfigError(f"{setting} cannot be: {mistake}") from None
+    except Exception as mistake:  # a private part may fail in any way as it is imported
+        cause = " ".join(f"{type(mistake).__name__}: {mistake}".split())
+        raise ConfigError(f"{setting} cannot be imported ({cause}); correct that module.") from mistake
+    if not hasattr(module, "make"):
+        raise ConfigError(f"{setting} has no {contract}; add it.")
+    return module
+
+
 def nearest(name: str, known: list[str]) -> str:
     """A cure for a mistyped name: 'did you mean X?', or the whole list."""
     close = difflib.get_close_matches(name, known, n=1)

@@ -186,21 +186,10 @@ def make(config: ConfigDict, spec: Spec) -> Network:
     Raises:
         ConfigError: the module is not there, or the config and the observations do not go together.
     """
-    return _users_module(config.module).make(config, spec) if config.module else build(config, spec)
-
-
-def _users_module(name):
-    setting = f"config.network.module={name!r}"
-    try:
-        module = find.find("networks", name)
-    except ConfigError as mistake:
-        raise ConfigError(f"{setting} cannot be: {mistake}") from None
-    except Exception as mistake:  # a private part may fail in any way as it is imported
-        cause = " ".join(f"{type(mistake).__name__}: {mistake}".split())
-        raise ConfigError(f"{setting} cannot be imported ({cause}); correct that module.") from mistake
-    if not hasattr(module, "make"):
-        raise ConfigError(f"{setting} has no make(config, spec) -> jaxrl.types.Network; add it.")
-    return module
+    if not config.module:
+        return build(config, spec)
+    contract = "make(config, spec) -> jaxrl.types.Network"
+    return find.users("networks", config.module, "config.network.module", contract).make(config, spec)
 
 
 def build(config: ConfigDict, spec: Spec) -> Network:

@@ -12,6 +12,7 @@ import jaxrl
 from jaxrl.acting import statistics
 from jaxrl.functional.symmetry import Symmetry
 from jaxrl.host import guard
+from jaxrl.networks import actor_critic
 from jaxrl.types import ConfigError, Discrete, MultiDiscrete
 
 GAMMA = 0.9
@@ -158,6 +159,24 @@ def test_with_a_mirror_the_policy_becomes_symmetric(options, monkeypatch):
     action, _ = source.algorithm.policy(state.agent, (), obs, jnp.zeros(7, bool))
     np.testing.assert_allclose(action[:, 0], 0.5 * x, atol=0.1)
     assert metrics["loss/mirror"] < 0.01
+
+
+def test_a_users_network_adds_losses_of_its_own_whatever_they_are_called(monkeypatch):
+    module = types.ModuleType("users.network")
+
+    def make(config, spec):
+        network = actor_critic.build(config, spec)
+        size = lambda params, *_: {"mirror": jnp.sum(jnp.square(params["policy_head"]["mean"]["kernel"]))}  # noqa: E731
+        return network._replace(auxiliary=size)
+
+    module.make = make
+    monkeypatch.setitem(sys.modules, "users", types.ModuleType("users"))
+    monkeypatch.setitem(sys.modules, "users.network", module)
+    _, with_loss, metrics, _ = trained(20, name="target", network__module="users.network", network__policy_gain=1.0)
+    _, without, _, _ = trained(20, name="target", network__policy_gain=1.0)
+    kernels = [np.square(s.agent.params["policy_head"]["mean"]["kernel"]).sum() for s in (with_loss, without)]
+    assert kernels[0] < 0.5 * kernels[1]
+    assert np.isfinite(metrics["loss/mirror"])
 
 
 def test_novelty_pays_less_for_what_was_seen_often():

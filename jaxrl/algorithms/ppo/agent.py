@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from jaxrl import find
 from jaxrl.algorithms.ppo import config as configs
 from jaxrl.algorithms.ppo import exploration, learning, terms
 from jaxrl.algorithms.ppo.config import Hyper
 from jaxrl.algorithms.ppo.parts import Memo, Parts, Phase, State
-from jaxrl.find import find
 from jaxrl.functional import normalize, rewards, schedules
 from jaxrl.functional.symmetry import Symmetry
 from jaxrl.networks import actor_critic, novelty
-from jaxrl.types import Algorithm, Array, ConfigError, Key, PyTree, Spec
+from jaxrl.types import Algorithm, Array, Key, PyTree, Spec
 
 
 def make(config: ConfigDict, spec: Spec) -> Algorithm:
@@ -126,10 +126,8 @@ def symmetries(ppo: ConfigDict, spec: Spec) -> tuple[Symmetry, ...]:
     """The mirrors that the user's module gives; none without one."""
     if not ppo.symmetry:
         return ()
-    try:
-        return tuple(find("algorithms", ppo.symmetry).make(spec))
-    except ConfigError as mistake:
-        raise ConfigError(f"config.ppo.symmetry={ppo.symmetry!r} cannot be: {mistake}") from None
+    contract = "make(spec) -> tuple of jaxrl.functional.symmetry.Symmetry"
+    return tuple(find.users("algorithms", ppo.symmetry, "config.ppo.symmetry", contract).make(spec))
 
 
 def init(parts: Parts, key: Key, hyper: Hyper) -> State:

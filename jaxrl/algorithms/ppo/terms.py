@@ -79,10 +79,9 @@ def _policy_terms(parts, params, hyper, distributions, batch, last):
     bound_loss = jnp.mean(losses.BOUND_LOSSES[config.bound_loss](distribution.means()))
     behaviour_kl = jnp.mean(memo.distribution.kl(distribution))
     kl = jnp.mean(parts.reference(memo.distribution, last).kl(distribution))
-    extra = parts.auxiliary(params, *_inputs(batch)) | _mirror_loss(parts, distributions)
+    auxiliary, mirror = parts.auxiliary(params, *_inputs(batch)), _mirror_loss(parts, distributions)
     total = policy_loss - hyper.entropy_cost * entropy + hyper.kl_cost * behaviour_kl + hyper.bound_cost * bound_loss
-    weights = {"mirror": hyper.mirror_cost}
-    total = total + sum(weights.get(name, 1.0) * term for name, term in extra.items())
+    total = total + sum(auxiliary.values()) + hyper.mirror_cost * sum(mirror.values())
     metrics = {
         "loss/policy": policy_loss,
         "loss/entropy": entropy,
@@ -90,7 +89,8 @@ def _policy_terms(parts, params, hyper, distributions, batch, last):
         "update/kl": kl,
         "update/clip_fraction": jnp.mean(jnp.abs(jnp.expm1(log_ratios[0])) > hyper.clip),
     }
-    metrics |= {f"loss/{name}": term for name, term in extra.items()}
+    # The user's names come first, so that none of theirs can stand for one of ours.
+    metrics = {f"loss/{name}": term for name, term in (auxiliary | mirror).items()} | metrics
     return total, (kl, parts.note(distribution), metrics)
 
 
