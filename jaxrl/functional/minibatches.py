@@ -73,11 +73,17 @@ def sweep(
 
 
 def deal(key: Key, groups: int, segments: int, num_minibatches: int, shuffle: bool = True) -> Array:
-    """[B, G, M/B] int32: which segments of each group every minibatch takes; over all B, a permutation of the M."""
-    order = jnp.broadcast_to(jnp.arange(segments, dtype=jnp.int32), (groups, segments))
+    """[B, G, M/B] int32: which segments of each group every minibatch takes; over all B, a permutation of the M.
+
+    A shuffle is one sort of random numbers whose last log2(M) bits are the segments' own numbers: a fifth of the time
+    that sorting pairs takes. Two that draw the same other bits keep their order, which moves neither of them far.
+    """
+    order = jnp.broadcast_to(jnp.arange(segments, dtype=jnp.uint32), (groups, segments))
     if shuffle:
-        order = jax.random.permutation(key, order, axis=1, independent=True)
-    return jnp.moveaxis(order.reshape(groups, num_minibatches, segments // num_minibatches), 1, 0)
+        last_bits = jnp.uint32(2 ** (segments - 1).bit_length() - 1)
+        order = jnp.sort(jax.random.bits(key, order.shape) & ~last_bits | order, axis=1) & last_bits
+    order = order.astype(jnp.int32).reshape(groups, num_minibatches, segments // num_minibatches)
+    return jnp.moveaxis(order, 1, 0)
 
 
 def take(segments: PyTree, hand: Array) -> PyTree:
