@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jaxrl.networks import torsos
+from jaxrl.networks import convolution, torsos
 from jaxrl.types import Array, ConfigError
 
 # The axes of one observation that an encoder reads; `flatten` reads any.
@@ -44,10 +44,10 @@ class CNN(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         config, space = self.config, x.ndim - 2
-        activate, convolution = torsos.ACTIVATIONS[config.cnn_activation], _convolution(config)
+        activate, layer = torsos.ACTIVATIONS[config.cnn_activation], _layer(config)
         padding = config.cnn_padding.upper()
         for filters, kernel, stride in zip(config.cnn_filters, config.cnn_kernels, config.cnn_strides, strict=True):
-            x = activate(convolution(filters, (kernel,) * space, (stride,) * space, padding)(x))
+            x = activate(layer(filters, (kernel,) * space, (stride,) * space, padding)(x))
         return flatten(x)
 
 
@@ -62,19 +62,20 @@ class Impala(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        activate, convolution = torsos.ACTIVATIONS[self.config.cnn_activation], _convolution(self.config)
+        activate, layer = torsos.ACTIVATIONS[self.config.cnn_activation], _layer(self.config)
         for filters in self.config.impala_filters:
-            x = nn.max_pool(convolution(filters, (3, 3))(x), (3, 3), (2, 2), "SAME")
+            x = nn.max_pool(layer(filters, (3, 3))(x), (3, 3), (2, 2), "SAME")
             for _ in range(2):
-                inner = convolution(filters, (3, 3))(activate(x))
-                x = x + convolution(filters, (3, 3))(activate(inner))
+                inner = layer(filters, (3, 3))(activate(x))
+                x = x + layer(filters, (3, 3))(activate(inner))
         return flatten(activate(x))
 
 
-def _convolution(config):
+def _layer(config):
     """nn.Conv with the config's dtype and first weights."""
     kernel_init = torsos.scaled(torsos.INITIALIZERS[config.initializer](), config.initializer_gain)
-    return functools.partial(nn.Conv, kernel_init=kernel_init, dtype=jnp.dtype(config.dtype))
+    dtype = jnp.dtype(config.dtype)
+    return functools.partial(nn.Conv, kernel_init=kernel_init, dtype=dtype, conv_general_dilated=convolution.for_flax)
 
 
 def flatten(x: Array) -> Array:
