@@ -61,6 +61,7 @@ class Timestep(NamedTuple):
     truncated: Array  # [N] bool: the clock stopped, the task did not: worth V(final_obs)
     final_obs: PyTree  # [N, ...] the true observation after this step, also where an episode ended
     metrics: dict[str, Array]  # [N] per-step numbers that the environment reports
+    valid: Array  # [N] bool: False where the action went unused, because the step after an episode's end was a reset
 
 
 class Environment(NamedTuple):
@@ -89,6 +90,7 @@ class Rollout(NamedTuple):
     reward: Array  # [T, N] or [T, N, H]
     terminated: Array  # [T, N] bool
     truncated: Array  # [T, N] bool
+    valid: Array  # [T, N] bool: False where there was no transition, so nothing to learn
     memo: PyTree  # [T, N, ...] what `act` wants to remember of each step
     carry: PyTree  # [K, N, ...] recurrent state before the first of each T/K steps
     final_obs: PyTree  # [K, N, ...] last observation of the episode truncated within each T/K steps

@@ -29,7 +29,7 @@ def make(env: Environment, algorithm: Algorithm) -> tuple[Callable, Callable]:
         key, act_key, learn_key = jax.random.split(state.key, 3)
         actor, finished, experience = rollout(env, algorithm, state.agent, state.actor, finished, act_key)
         agent, metrics = algorithm.update(state.agent, experience, learn_key)
-        metrics |= statistics.blocked(experience.obs, env.spec.action)
+        metrics |= statistics.blocked(experience.obs, experience.valid, env.spec.action)
         return TrainState(agent, actor, key, state.iterations + 1), finished, metrics
 
     def epoch(state: TrainState, num_iterations: Array) -> tuple[TrainState, dict[str, Array]]:
@@ -44,7 +44,6 @@ def make(env: Environment, algorithm: Algorithm) -> tuple[Callable, Callable]:
 
         state, finished, sums = jax.lax.fori_loop(0, num_iterations, body, (state, finished, zeros))
         metrics = jax.tree.map(lambda x: x / num_iterations, sums)
-        num_steps = num_iterations * algorithm.unroll_length
-        return state, statistics.summarize(finished, num_steps) | metrics
+        return state, statistics.summarize(finished) | metrics
 
     return init, epoch

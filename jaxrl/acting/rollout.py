@@ -35,7 +35,7 @@ def start(env: Environment, algorithm: Algorithm, key: Key) -> Actor:
     # The border: an environment may be anybody's.
     heads = () if env.spec.num_value_heads == 1 else (env.spec.num_value_heads,)
     chex.assert_shape(timestep.reward, (num_envs, *heads))
-    chex.assert_shape([timestep.terminated, timestep.truncated], (num_envs,))
+    chex.assert_shape([timestep.terminated, timestep.truncated, timestep.valid], (num_envs,))
     chex.assert_tree_shape_prefix((timestep.obs, timestep.final_obs), (num_envs,))
     carry = algorithm.carry(num_envs)
     return Actor(carry, env_state, timestep.obs, jnp.ones(num_envs, bool), statistics.start(num_envs))
@@ -55,8 +55,10 @@ def rollout(
         env_state, timestep = env.step(actor.env_state, action)
         running, finished = statistics.update(actor.running, finished, timestep)
         final = select(timestep.truncated, (timestep.final_obs, carry), final)
-        seen = (actor.obs, actor.reset, timestep.reward, timestep.terminated, timestep.truncated, memo)
-        actor = Actor(carry, env_state, timestep.obs, timestep.terminated | timestep.truncated, running)
+        ends = (timestep.terminated, timestep.truncated, timestep.valid)
+        seen = (actor.obs, actor.reset, timestep.reward, *ends, memo)
+        reset = timestep.terminated | timestep.truncated | ~timestep.valid
+        actor = Actor(carry, env_state, timestep.obs, reset, running)
         return (actor, finished, final), seen
 
     def one_chunk(state, keys):
@@ -68,7 +70,7 @@ def rollout(
 
     keys = jax.random.split(key, algorithm.unroll_length).reshape(chunks, -1)
     (actor, finished), (seen, final, carry) = jax.lax.scan(one_chunk, (actor, finished), keys)
-    obs, reset, reward, terminated, truncated, memo = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), seen)
+    obs, reset, reward, terminated, truncated, valid, memo = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), seen)
     final_obs, final_carry = final
     return (
         actor,
@@ -79,6 +81,7 @@ def rollout(
             reward=reward,
             terminated=terminated,
             truncated=truncated,
+            valid=valid,
             memo=memo,
             carry=carry,
             final_obs=final_obs,

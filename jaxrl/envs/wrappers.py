@@ -85,7 +85,7 @@ def restarting(
         _, single = jax.eval_shape(jax.vmap(step), state, example(action, num_envs))
         metrics, reward = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (single.metrics, single.reward))
         nothing = jnp.zeros(num_envs, bool)
-        timestep = Timestep(obs, reward, nothing, nothing, obs, metrics)
+        timestep = Timestep(obs, reward, nothing, nothing, obs, metrics, ~nothing)
         return State(state, fresh, jnp.zeros(num_envs, jnp.int32), jnp.int32(0), key), timestep
 
     def go_on(env_state, action):
@@ -100,7 +100,8 @@ def restarting(
             fresh = renew(fresh, draw(jax.random.split(renew_key, num_envs // interval)), turn, interval)
             state, obs = select(done, fresh, (state, obs))
             turn = (turn + 1) % interval
-        timestep = Timestep(obs, single.reward, terminated, truncated, single.obs, single.metrics)
+        valid = jnp.ones_like(done)
+        timestep = Timestep(obs, single.reward, terminated, truncated, single.obs, single.metrics, valid)
         return strong(State(state, fresh, jnp.where(done, 0, steps), turn, key)), strong(timestep)
 
     return begin, go_on

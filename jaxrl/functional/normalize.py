@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl.functional import masked
 from jaxrl.types import Array, PyTree
 
 
@@ -36,7 +37,7 @@ def init(sample: PyTree) -> Moments:
     return Moments((jnp.zeros(()), jnp.zeros(())), pair(0.0), pair(1.0))
 
 
-def update(moments: Moments, batch: PyTree) -> Moments:
+def update(moments: Moments, batch: PyTree, valid: Array | None = None) -> Moments:
     """Merges the moments of a batch into the running ones.
 
     With w = n / (count + n), δ = mean_batch - mean:  mean += w δ,  var += w (var_batch - var) + w (1 - w) δ².
@@ -45,21 +46,25 @@ def update(moments: Moments, batch: PyTree) -> Moments:
     Args:
         moments: of samples of shape [...].
         batch: pytree of [B1, B2, ..., ...]; every axis before a sample's own is a batch axis.
+        valid: [B1, B2, ...] bool, which samples count; all by default.
     """
     numbers = [x for x in jax.tree.leaves(batch) if _is_number(x)]
     if not numbers:
         return moments
-    size = float(numbers[0].size // max(jax.tree.leaves(moments.mean)[0].size, 1))
+    if valid is None:
+        sample = jax.tree.leaves(moments.mean)[0]
+        valid = jnp.ones(numbers[0].shape[: numbers[0].ndim - sample.ndim], bool)
+    size = jnp.sum(valid, dtype=jnp.float32)
     count = _add(moments.count, size)
-    weight = size / count[0]
+    weight = size / jnp.maximum(count[0], 1.0)
 
     def merge(batch, mean, variance):
         if not mean:
             return (), ()
-        axes = tuple(range(batch.ndim - mean[0].ndim))
+        axes = tuple(range(valid.ndim))
         batch = batch.astype(jnp.float32)
-        batch_mean = jnp.mean(batch, axes)
-        batch_variance = jnp.mean(jnp.square(batch - batch_mean), axes)
+        batch_mean = masked.mean(batch, valid, axes)
+        batch_variance = masked.mean(jnp.square(batch - batch_mean), valid, axes)
         delta = (batch_mean - mean[0]) - mean[1]
         # In two steps: the difference of a small variance and a large one would have lost the small one's digits.
         variance = _add(variance, -weight * (variance[0] + variance[1]))
@@ -94,11 +99,12 @@ def denormalize(moments: Moments, x: PyTree, *, epsilon: float = 1e-5) -> PyTree
     return jax.tree.map(one, x, moments.mean, moments.variance)
 
 
-def standardize(x: Array, *, epsilon: float = 1e-8) -> Array:
-    """(x - mean(x)) / (std(x) + ε) over the whole array."""
-    centred = x - jnp.mean(x)
-    centred = centred - jnp.mean(centred)  # the mean's rounding error, which would be all there is in equal numbers
-    return centred / (jnp.sqrt(jnp.mean(jnp.square(centred))) + epsilon)
+def standardize(x: Array, valid: Array | None = None, *, epsilon: float = 1e-8) -> Array:
+    """(x - mean(x)) / (std(x) + ε), mean and deviation of the x that are `valid`: a bool of the same shape, or all."""
+    centred = x - masked.mean(x, valid)
+    # The mean's rounding error, which would be all there is in equal numbers.
+    centred = centred - masked.mean(centred, valid)
+    return centred / (jnp.sqrt(masked.mean(jnp.square(centred), valid)) + epsilon)
 
 
 def _is_number(x):

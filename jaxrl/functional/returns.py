@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from jaxrl.functional import masked
 from jaxrl.types import Array
 
 
@@ -35,7 +36,7 @@ def gae(
     Returns:
         [T, N] or [T, N, H] advantages; add `value` for the value targets.
     """
-    terminated, done = across_heads(terminated, value), across_heads(done, value)
+    terminated, done = masked.across(terminated, value), masked.across(done, value)
     delta = reward + gamma * jnp.where(terminated, 0.0, next_value) - value
     decay = gamma * lambda_ * jnp.where(done, 0.0, jnp.ones_like(value))
 
@@ -64,12 +65,7 @@ def next_values(value: Array, last_value: Array, final_value: Array, truncated: 
     """
     following = jnp.concatenate([value[1:], last_value[None]])
     final_value = jnp.repeat(final_value, value.shape[0] // final_value.shape[0], axis=0)
-    return jnp.where(across_heads(truncated, value), final_value, following)
-
-
-def across_heads(x: Array, value: Array) -> Array:
-    """[T, N] → [T, N, 1] where `value` is [T, N, H], so that it holds for every head."""
-    return x.reshape(*x.shape, *([1] * (value.ndim - x.ndim)))
+    return jnp.where(masked.across(truncated, value), final_value, following)
 
 
 def weigh(advantage: Array, weights: Array) -> Array:
@@ -77,6 +73,16 @@ def weigh(advantage: Array, weights: Array) -> Array:
     return jnp.sum(advantage.reshape(*advantage.shape[:2], -1) * weights[None, None], axis=-1)
 
 
-def explained_variance(value: Array, target: Array) -> Array:
-    """1 - Var[target - value] / Var[target]: 1 is a perfect critic, 0 one that knows the mean alone."""
-    return 1.0 - jnp.var(target - value) / jnp.maximum(jnp.var(target), 1e-8)
+def explained_variance(value: Array, target: Array, valid: Array | None = None) -> Array:
+    """1 - Var[target - value] / Var[target]: 1 is a perfect critic, 0 one that knows the mean alone.
+
+    Args:
+        value: [T, N] or [T, N, H].
+        target: the same.
+        valid: [T, N] bool, which of them count; all by default.
+    """
+
+    def variance(x):
+        return masked.mean(jnp.square(x - masked.mean(x, valid)), valid)
+
+    return 1.0 - variance(target - value) / jnp.maximum(variance(target), 1e-8)

@@ -19,7 +19,7 @@ def scripted(ends, kinds, interval):
 
     def show(time, reward, terminated, truncated):
         obs = jnp.full((1, 1), time, jnp.float32)
-        return Timestep(obs, jnp.full(1, reward, jnp.float32), terminated, truncated, -obs, {})
+        return Timestep(obs, jnp.full(1, reward, jnp.float32), terminated, truncated, -obs, {}, jnp.ones(1, bool))
 
     def step(time, action):
         return time + 1, show(time + 1, time, script[0, time][None], script[1, time][None])
@@ -103,7 +103,7 @@ def test_statistics_count_episodes_across_rollouts():
     env = scripted([5, 7], "tc", interval=64)
     actor, finished, _ = play(env, 4)
     _, finished, _ = rollout.rollout(env, observer(4, 4), None, actor, finished, jax.random.key(2))
-    summary = statistics.summarize(finished, 8)
+    summary = statistics.summarize(finished)
     assert summary["rollout/episodes"] == 2
     assert summary["rollout/episode_return"] == ((0 + 1 + 2 + 3 + 4 + 5) + (6 + 7)) / 2
     assert summary["rollout/episode_length"] == (6 + 2) / 2

@@ -86,9 +86,13 @@ def test_an_observation_that_allows_nothing_is_counted_and_ends_the_run():
         "policy": jnp.zeros((4, 1)),
         "action_mask": jnp.array([[1, 1, 1, 0], [0, 0, 1, 1], [1, 0, 0, 0], [1, 0, 1, 0]]) > 0,
     }
-    counted = statistics.blocked(obs, MultiDiscrete((2, 2)))
+    everywhere = jnp.ones(4, bool)
+    counted = statistics.blocked(obs, everywhere, MultiDiscrete((2, 2)))
     assert counted["rollout/blocked"] == 0.5  # the second of its first part, the third of its second
-    assert statistics.blocked(obs["policy"], Discrete(4)) == {}
+    # Where nothing is chosen, nothing need be allowed.
+    counted = statistics.blocked(obs, everywhere.at[1].set(False), MultiDiscrete((2, 2)))
+    np.testing.assert_allclose(counted["rollout/blocked"], 1 / 3)
+    assert statistics.blocked(obs["policy"], everywhere, Discrete(4)) == {}
     row = {"env_steps": 128, "rollout/blocked": 0.5}
     with pytest.raises(guard.BlockedError, match="allowed no option .* in 50.00% of the steps before 128"):
         guard.check(row, jaxrl.configure({}).guard)

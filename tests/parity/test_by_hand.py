@@ -80,6 +80,7 @@ def test_two_passes_over_two_steps():
         reward=jnp.array([[1.0, 3.0]]),
         terminated=~no,
         truncated=no,
+        valid=~no,
         memo=parts.Memo(sample, behaviour.log_prob(sample), nothing, behaviour),
         carry=(),
         final_obs=obs,

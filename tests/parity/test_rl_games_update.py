@@ -143,6 +143,7 @@ def rollout_of(case):
         reward=jnp.asarray(golden["reward"]),
         terminated=jnp.asarray(golden["done"] & ~golden["time_out"]),
         truncated=jnp.asarray(golden["time_out"]),
+        valid=jnp.ones_like(done),
         memo=parts.Memo(jnp.asarray(golden["action"]), -jnp.asarray(golden["neglogp"]), value, distribution),
         carry=(),
         final_obs=jax.tree.map(jnp.zeros_like, obs),

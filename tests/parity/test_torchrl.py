@@ -213,6 +213,7 @@ def prepare(name, params):
         reward=golden["reward"],
         terminated=golden["terminated"],
         truncated=golden["done"] & ~golden["terminated"],
+        valid=jnp.ones_like(golden["done"]),
         memo=parts.Memo(golden["sample"], golden["log_prob"], value, behaviour),
         carry=(),
         final_obs=golden["next_obs"],

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jaxrl.algorithms.ppo.parts import Bonus, Parts, State
-from jaxrl.functional import normalize
+from jaxrl.functional import masked, normalize
 from jaxrl.networks import novelty
 from jaxrl.types import Array, Rollout, Spec
 
@@ -20,10 +20,10 @@ def make(ppo: ConfigDict, spec: Spec) -> Bonus:
         """What each step came to see, in standard deviations of all novelty so far, times rnd_weight; [T, N]."""
         reached = jax.tree.map(lambda x, last: jnp.concatenate([x[1:], last[None]]), rollout.obs, rollout.last_obs)
         error = net.error(state.params, parts.normalize_obs(state.obs_moments, reached))
-        moments = normalize.update(state.novelty_moments, error)
+        moments = normalize.update(state.novelty_moments, error, rollout.valid)
         bonus = state.hyper.rnd_weight * error * jax.lax.rsqrt(moments.variance[0] + 1e-8)
         # After a step that ended its episode comes an observation of another.
         bonus = jnp.where(rollout.terminated | rollout.truncated, 0.0, bonus)
-        return state._replace(novelty_moments=moments), bonus, {"rollout/novelty": jnp.mean(error)}
+        return state._replace(novelty_moments=moments), bonus, {"rollout/novelty": masked.mean(error, rollout.valid)}
 
     return Bonus(net.init, reward, net.error)

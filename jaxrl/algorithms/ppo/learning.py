@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl.algorithms.ppo.parts import Batch, Parts, State
-from jaxrl.functional import minibatches, normalize, returns
+from jaxrl.functional import masked, minibatches, normalize, returns
 from jaxrl.types import Array, Key, PyTree, Rollout
 
 
@@ -21,7 +21,7 @@ def update(parts: Parts, state: State, rollout: Rollout, key: Key) -> tuple[Stat
         metrics |= learned
     state = state._replace(
         # Only now: the policy that learns sees observations as the one that acted saw them.
-        obs_moments=normalize.update(state.obs_moments, rollout.obs),
+        obs_moments=normalize.update(state.obs_moments, rollout.obs, rollout.valid),
         updates=state.updates + 1,
     )
     return state, metrics
@@ -75,7 +75,7 @@ def learn(parts: Parts, name: str, state: State, segments: Batch, key: Key) -> t
 
 def prepare(parts: Parts, state: State, rollout: Rollout) -> tuple[State, Batch, dict[str, Array]]:
     """Advantages and value targets of a rollout: the state whose normalisers have seen them, the batch, metrics."""
-    hyper, memo = state.hyper, rollout.memo
+    hyper, memo, valid = state.hyper, rollout.memo, rollout.valid
 
     def value_of(obs, carry, reset):
         obs = jax.tree.map(lambda x: x[None], parts.normalize_obs(state.obs_moments, obs))
@@ -90,16 +90,16 @@ def prepare(parts: Parts, state: State, rollout: Rollout) -> tuple[State, Batch,
     done = rollout.terminated | rollout.truncated
     state, bonus, novelty_metrics = parts.bonus.reward(parts, state, rollout)
     reward = parts.shape_reward(rollout.reward)
-    reward = reward + returns.across_heads(jnp.broadcast_to(bonus, done.shape), reward)
+    reward = reward + masked.across(jnp.broadcast_to(bonus, done.shape), reward)
     advantage = returns.gae(
         reward, memo.value, next_value, rollout.terminated, done, gamma=hyper.gamma, lambda_=hyper.lambda_
     )
     target = advantage + memo.value
-    metrics = novelty_metrics | {"update/explained_variance": returns.explained_variance(memo.value, target)}
+    explained = returns.explained_variance(memo.value, target, valid)
     advantage = returns.weigh(advantage, hyper.value_weights)
-    moments = normalize.update(state.value_moments, target)
+    moments = normalize.update(state.value_moments, target, valid)
     state = state._replace(
-        value_moments=moments, advantage_moments=normalize.update(state.advantage_moments, advantage)
+        value_moments=moments, advantage_moments=normalize.update(state.advantage_moments, advantage, valid)
     )
     pieces = rollout.reset.shape[0] // parts.segment_length  # P
     batch = Batch(
@@ -107,11 +107,12 @@ def prepare(parts: Parts, state: State, rollout: Rollout) -> tuple[State, Batch,
         mirrors=tuple(parts.normalize_obs(state.obs_moments, mirror.obs(rollout.obs)) for mirror in parts.symmetries),
         reset=rollout.reset,
         memo=memo._replace(value=parts.normalize_value(moments, memo.value)),
-        advantage=parts.normalize_advantage(state.advantage_moments, advantage),
+        advantage=parts.normalize_advantage(state.advantage_moments, advantage, valid),
         target=parts.normalize_value(moments, target),
+        valid=valid,
         carry=jax.tree.map(lambda x: x[:: x.shape[0] // pieces], rollout.carry),
     )
-    return state, batch, metrics
+    return state, batch, novelty_metrics | {"update/explained_variance": explained}
 
 
 def split(params: PyTree, owns: Callable) -> tuple[PyTree, PyTree]:

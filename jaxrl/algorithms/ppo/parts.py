@@ -43,6 +43,7 @@ class Batch(NamedTuple):
     memo: Memo  # its value in units of the critic
     advantage: Array
     target: Array  # [..., H] with H > 1 value heads; of the value, in units of the critic
+    valid: Array  # bool: a transition, to be learned from
     carry: PyTree  # [P, N, ...] at the start of each of P segments, or [1, B, ...]
 
 
@@ -89,8 +90,8 @@ class Parts(NamedTuple):
     normalize_obs: Callable  # (moments, obs) -> obs
     normalize_value: Callable  # (moments, value) -> value
     denormalize_value: Callable  # (moments, value) -> value
-    normalize_advantage: Callable  # (moments, advantage of a rollout) -> advantage
-    normalize_minibatch: Callable  # advantage of a minibatch -> advantage
+    normalize_advantage: Callable  # (moments, advantage of a rollout, valid) -> advantage
+    normalize_minibatch: Callable  # (advantage of a minibatch, valid) -> advantage
     decay: Callable  # progress -> factor of the learning rates
     decay_clip: Callable
     decay_entropy: Callable

@@ -1,0 +1,25 @@
+"""Means over those rows of an array that count."""
+
+import jax.numpy as jnp
+
+from jaxrl.types import Array
+
+
+def mean(x: Array, valid: Array | None = None, axis: tuple[int, ...] | None = None) -> Array:
+    """The mean of x where `valid` holds; 0 if it holds nowhere. What stands elsewhere does not matter, NaN included.
+
+    Args:
+        x: [B1, B2, ..., ...].
+        valid: [B1, B2, ...] bool, of the leading axes of x; all count by default.
+        axis: axes that are averaged; all by default.
+    """
+    if valid is None:
+        return jnp.mean(x, axis)
+    valid = across(valid, x)
+    number = jnp.sum(jnp.broadcast_to(valid, x.shape), axis, dtype=jnp.float32)
+    return jnp.sum(jnp.where(valid, x, 0), axis) / jnp.maximum(number, 1.0)
+
+
+def across(leading: Array, x: Array) -> Array:
+    """[B1, B2, ...] → [B1, B2, ..., 1, 1], as many axes as x has, so that it holds for all that x has in a row."""
+    return leading.reshape(*leading.shape, *([1] * (x.ndim - leading.ndim)))
