@@ -61,7 +61,7 @@ class Timestep(NamedTuple):
     truncated: Array  # [N] bool: the clock stopped, the task did not: worth V(final_obs)
     final_obs: PyTree  # [N, ...] the true observation after this step, also where an episode ended
     metrics: dict[str, Array]  # [N] per-step numbers that the environment reports
-    valid: Array  # [N] bool: False where the action went unused, because the step after an episode's end was a reset
+    valid: Array  # [N] bool: False where the action went unused: a reset in the step after an end, another's turn
 
 
 class Environment(NamedTuple):

@@ -57,7 +57,8 @@ def rollout(
         final = select(timestep.truncated, (timestep.final_obs, carry), final)
         ends = (timestep.terminated, timestep.truncated, timestep.valid)
         seen = (actor.obs, actor.reset, timestep.reward, *ends, memo)
-        reset = timestep.terminated | timestep.truncated | ~timestep.valid
+        # Still the first observation for whoever has not acted on one since.
+        reset = timestep.terminated | timestep.truncated | (actor.reset & ~timestep.valid)
         actor = Actor(carry, env_state, timestep.obs, reset, running)
         return (actor, finished, final), seen
 
