@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxrl.acting import statistics
 from jaxrl.envs.wrappers import select
-from jaxrl.types import Algorithm, Array, Environment, Key, PyTree, Rollout
+from jaxrl.types import Algorithm, Array, Environment, Key, PyTree, Rollout, Spec, Timestep
 
 
 class Actor(NamedTuple):
@@ -45,22 +45,14 @@ def rollout(
     env: Environment, algorithm: Algorithm, agent: PyTree, actor: Actor, finished: statistics.Finished, key: Key
 ) -> tuple[Actor, statistics.Finished, Rollout]:
     """T = algorithm.unroll_length steps of every environment under the policy of `agent`."""
-    carried = jax.tree.leaves(actor.carry)
-    segment_length = algorithm.segment_length if carried else algorithm.unroll_length
-    chunks = num_chunks(algorithm.unroll_length, env.spec.truncation_interval, segment_length)
+    chunks = num_chunks(algorithm, env.spec)
 
     def one_step(state, key):
         actor, finished, final = state
         action, carry, memo = algorithm.act(agent, actor.carry, actor.obs, actor.reset, key)
         env_state, timestep = env.step(actor.env_state, action)
-        running, finished = statistics.update(actor.running, finished, timestep)
-        final = select(timestep.truncated, (timestep.final_obs, carry), final)
-        ends = (timestep.terminated, timestep.truncated, timestep.valid)
-        seen = (actor.obs, actor.reset, timestep.reward, *ends, memo)
-        # Still the first observation for whoever has not acted on one since.
-        reset = timestep.terminated | timestep.truncated | (actor.reset & ~timestep.valid)
-        actor = Actor(carry, env_state, timestep.obs, reset, running)
-        return (actor, finished, final), seen
+        actor, finished, final, seen = go_on(actor, finished, final, carry, env_state, timestep)
+        return (actor, finished, final), (*seen, memo)
 
     def one_chunk(state, keys):
         actor, finished = state
@@ -71,30 +63,70 @@ def rollout(
 
     keys = jax.random.split(key, algorithm.unroll_length).reshape(chunks, -1)
     (actor, finished), (seen, final, carry) = jax.lax.scan(one_chunk, (actor, finished), keys)
-    obs, reset, reward, terminated, truncated, valid, memo = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), seen)
+    seen = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), seen)
+    return actor, finished, gather(actor, seen, final, carry)
+
+
+def go_on(
+    actor: Actor,
+    finished: statistics.Finished,
+    final: tuple[PyTree, PyTree],
+    carry: PyTree,
+    env_state: PyTree,
+    timestep: Timestep,
+) -> tuple[Actor, statistics.Finished, tuple[PyTree, PyTree], tuple]:
+    """What a step of the environments leaves behind.
+
+    Args:
+        actor: as the action was chosen.
+        finished: before the step.
+        final: observation and carry, [N, ...], where the episode truncated last in this chunk ended.
+        carry: of the policy after its choice.
+        env_state, timestep: what the environments returned.
+
+    Returns:
+        (actor, finished, final) after it, and the first six fields of a Rollout, [N, ...] each.
+    """
+    running, finished = statistics.update(actor.running, finished, timestep)
+    final = select(timestep.truncated, (timestep.final_obs, carry), final)
+    ends = (timestep.terminated, timestep.truncated, timestep.valid)
+    seen = (actor.obs, actor.reset, timestep.reward, *ends)
+    # Still the first observation for whoever has not acted on one since.
+    reset = timestep.terminated | timestep.truncated | (actor.reset & ~timestep.valid)
+    return Actor(carry, env_state, timestep.obs, reset, running), finished, final, seen
+
+
+def gather(actor: Actor, seen: tuple, final: tuple[PyTree, PyTree], carry: PyTree) -> Rollout:
+    """A rollout of what its steps left.
+
+    Args:
+        actor: after the last step.
+        seen: `go_on`'s, and the memo, [T, N, ...] each.
+        final: `go_on`'s at the end of each chunk, [K, N, ...] each.
+        carry: [K, N, ...] of the policy at the beginning of each chunk.
+    """
+    obs, reset, reward, terminated, truncated, valid, memo = seen
     final_obs, final_carry = final
-    return (
-        actor,
-        finished,
-        Rollout(
-            obs=obs,
-            reset=reset,
-            reward=reward,
-            terminated=terminated,
-            truncated=truncated,
-            valid=valid,
-            memo=memo,
-            carry=carry,
-            final_obs=final_obs,
-            final_carry=final_carry,
-            last_obs=actor.obs,
-            last_carry=actor.carry,
-            last_reset=actor.reset,
-        ),
+    return Rollout(
+        obs=obs,
+        reset=reset,
+        reward=reward,
+        terminated=terminated,
+        truncated=truncated,
+        valid=valid,
+        memo=memo,
+        carry=carry,
+        final_obs=final_obs,
+        final_carry=final_carry,
+        last_obs=actor.obs,
+        last_carry=actor.carry,
+        last_reset=actor.reset,
     )
 
 
-def num_chunks(unroll_length: int, truncation_interval: int, segment_length: int) -> int:
+def num_chunks(algorithm: Algorithm, spec: Spec) -> int:
     """K: the fewest equal chunks of which segments are made and in none of which an environment can truncate twice."""
+    carried = jax.tree.leaves(jax.eval_shape(lambda: algorithm.carry(spec.num_envs)))
+    segment_length = algorithm.segment_length if carried else algorithm.unroll_length
     lengths = [length for length in range(1, segment_length + 1) if segment_length % length == 0]
-    return unroll_length // max(length for length in lengths if length <= truncation_interval)
+    return algorithm.unroll_length // max(length for length in lengths if length <= spec.truncation_interval)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jaxrl.types import Algorithm, Array, Environment, Key, PyTree
+from jaxrl.types import Algorithm, Array, Environment, Key, PyTree, Timestep
 
 LIMITS = {"interval": (0, None), "episodes": (0, 1_000_000), "max_steps": (1, None)}
 
@@ -47,53 +47,66 @@ def make(env: Environment, algorithm: Algorithm, config: ConfigDict, place: Call
     """
     num_envs = env.spec.num_envs
 
-    def act(agent, carry, obs, reset, key):
+    def choose(agent, play, key):
+        key = jax.random.fold_in(key, play.step)
         if config.deterministic:
-            return algorithm.policy(agent, carry, obs, reset)
-        return algorithm.act(agent, carry, obs, reset, key)[:2]
+            return algorithm.policy(agent, play.carry, play.obs, play.reset)
+        return algorithm.act(agent, play.carry, play.obs, play.reset, key)[:2]
+
+    def go_on(play: _Play, carry: PyTree, env_state: PyTree, timestep: Timestep) -> _Play:
+        done = timestep.terminated | timestep.truncated
+        reward = jnp.sum(timestep.reward.reshape(num_envs, -1), axis=-1)  # over the value heads
+        counts = play.is_alive & timestep.valid
+        return _Play(
+            carry=carry,
+            env_state=env_state,
+            obs=timestep.obs,
+            reset=done | (play.reset & ~timestep.valid),
+            is_alive=play.is_alive & ~done,
+            episode_return=play.episode_return + jnp.where(counts, reward, 0.0),
+            length=play.length + counts,
+            step=play.step + 1,
+        )
+
+    def goes_on(play: _Play) -> Array:
+        return jnp.any(play.is_alive) & (play.step < config.max_steps)
+
+    def start(env_state: PyTree, timestep: Timestep) -> _Play:
+        everyone, zero = jnp.ones(num_envs, bool), jnp.zeros(num_envs)
+        carry = algorithm.carry(num_envs)
+        return _Play(carry, env_state, timestep.obs, everyone, everyone, zero, zero.astype(jnp.int32), jnp.int32(0))
 
     def evaluate(agent: PyTree, key: Key) -> dict[str, Array]:
         reset_key, act_key = jax.random.split(key)
 
         def step(play: _Play) -> _Play:
-            step_key = jax.random.fold_in(act_key, play.step)
-            action, carry = act(agent, play.carry, play.obs, play.reset, step_key)
+            action, carry = choose(agent, play, act_key)
+            return go_on(play, carry, *env.step(play.env_state, action))
+
+        return summarize(jax.lax.while_loop(goes_on, step, start(*place(env.reset(reset_key)))))
+
+    choose_now, go_on_now = jax.jit(choose), jax.jit(go_on)
+
+    def evaluate_on_host(agent: PyTree, key: Key) -> dict[str, Array]:
+        reset_key, act_key = jax.random.split(key)
+        play = start(*env.reset(reset_key))
+        while goes_on(play):
+            action, carry = choose_now(agent, play, act_key)
             env_state, timestep = env.step(play.env_state, action)
-            done = timestep.terminated | timestep.truncated
-            reward = jnp.sum(timestep.reward.reshape(num_envs, -1), axis=-1)  # over the value heads
-            return _Play(
-                carry=carry,
-                env_state=env_state,
-                obs=timestep.obs,
-                reset=done,
-                is_alive=play.is_alive & ~done,
-                episode_return=play.episode_return + jnp.where(play.is_alive, reward, 0.0),
-                length=play.length + play.is_alive,
-                step=play.step + 1,
-            )
+            play = go_on_now(play, carry, env_state, timestep._replace(metrics={}))
+        return summarize(play)
 
-        env_state, timestep = place(env.reset(reset_key))
-        everyone = jnp.ones(num_envs, bool)
-        zero = jnp.zeros(num_envs)
-        start = _Play(
-            algorithm.carry(num_envs),
-            env_state,
-            timestep.obs,
-            everyone,
-            everyone,
-            zero,
-            zero.astype(jnp.int32),
-            jnp.int32(0),
-        )
-        play = jax.lax.while_loop(lambda play: jnp.any(play.is_alive) & (play.step < config.max_steps), step, start)
-        return {
-            "eval/episode_return": jnp.mean(play.episode_return),
-            "eval/episode_return_std": jnp.std(play.episode_return),
-            "eval/episode_return_min": jnp.min(play.episode_return),
-            "eval/episode_return_max": jnp.max(play.episode_return),
-            "eval/episode_length": jnp.mean(play.length.astype(jnp.float32)),
-            "eval/episode_length_max": jnp.max(play.length),
-            "eval/episodes": jnp.sum(~play.is_alive),
-        }
+    return evaluate if env.spec.traceable else evaluate_on_host
 
-    return evaluate
+
+def summarize(play: _Play) -> dict[str, Array]:
+    """The rows `eval/...` of episodes that have ended, or have been cut off."""
+    return {
+        "eval/episode_return": jnp.mean(play.episode_return),
+        "eval/episode_return_std": jnp.std(play.episode_return),
+        "eval/episode_return_min": jnp.min(play.episode_return),
+        "eval/episode_return_max": jnp.max(play.episode_return),
+        "eval/episode_length": jnp.mean(play.length.astype(jnp.float32)),
+        "eval/episode_length_max": jnp.max(play.length),
+        "eval/episodes": jnp.sum(~play.is_alive),
+    }

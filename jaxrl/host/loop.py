@@ -156,6 +156,11 @@ class Pending(NamedTuple):
     env_steps: int
     metrics: dict
     num_steps: int
+    began: float  # when it was asked for
+
+    def is_done(self) -> bool:
+        """Whether it came back done, as an epoch does whose environments live on the host."""
+        return all(leaf.is_ready() for leaf in jax.tree.leaves(self.metrics) if isinstance(leaf, jax.Array))
 
 
 class Loop:
@@ -174,20 +179,22 @@ class Loop:
         plan, pending, reason = self._plan, None, ""
         iterations = int(state.iterations)
         if is_new:
-            self._finish(Pending(0, self._programs.evaluate(state), 0))
+            self._finish(Pending(0, self._programs.evaluate(state), 0, time.perf_counter()))
         while iterations < plan.iterations and not reason:
             length = plan.next_length(iterations)
-            number = self._length(length)
+            number, began = self._length(length), time.perf_counter()
             with jax.transfer_guard("disallow"):  # nothing crosses to the host or from it inside an epoch
                 state, metrics = self._programs.epoch(state, number)
             iterations += length
             reason = self._finish(pending)
-            pending = Pending(iterations * plan.env_steps, metrics, length * plan.env_steps)
+            pending = Pending(iterations * plan.env_steps, metrics, length * plan.env_steps, began)
             is_evaluated = plan.is_due(iterations, plan.eval_every)
             is_saved = plan.is_due(iterations, plan.save_every) or bool(self._signals.received)
             if is_evaluated or is_saved:
                 reason = self._take_stock(state, pending, is_evaluated, is_saved) or reason
                 pending = None
+            elif pending.is_done():
+                reason, pending = self._finish(pending) or reason, None
             if self._signals.received:
                 reason = f"signal {self._signals.received}"
         reason = self._finish(pending) or reason
@@ -222,5 +229,5 @@ class Loop:
         """Seconds that the device was busy with an epoch, once it is done."""
         jax.block_until_ready(pending.metrics)
         now = time.perf_counter()
-        seconds, self._mark = now - self._mark, now
+        seconds, self._mark = now - max(self._mark, pending.began), now
         return seconds

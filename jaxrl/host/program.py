@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from jaxrl import envs
 from jaxrl.acting import epoch as epochs
+from jaxrl.acting import hosted
 from jaxrl.find import find
 from jaxrl.host import evaluation, sharding
 from jaxrl.types import Algorithm, Environment, PyTree, TrainState
@@ -23,7 +24,7 @@ QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_pass
 
 
 class Source(NamedTuple):
-    """The pure functions of a run, before they are compiled."""
+    """The functions of a run before they are compiled; pure, but for an environment that lives on the host."""
 
     env: Environment
     algorithm: Algorithm
@@ -52,7 +53,12 @@ def make(config: ConfigDict, mesh: Mesh) -> Source:
     sharding.check(num_envs, mesh, f"{config.algorithm}.num_envs")
     env = envs.make(config.env, num_envs)
     algorithm = find("algorithms", config.algorithm).make(config, env.spec)
-    init, epoch = epochs.make(env, algorithm)
+    if env.spec.traceable:
+        init, epoch = epochs.make(env, algorithm)
+    else:
+        init, epoch = hosted.make(
+            env, algorithm, lambda tree: jax.device_put(tree, sharding.split(tree, num_envs, mesh))
+        )
     evaluate = _evaluation(config, algorithm, mesh) if config.eval.episodes else None
     # Seeds are arguments: a seed that is a constant of the program would compile anew for each.
     return Source(env, algorithm, lambda seed, hyper: init(jax.random.key(seed), hyper), epoch, evaluate)
@@ -78,6 +84,8 @@ def _evaluation(config, algorithm, mesh):
 
 def compile(source: Source, mesh: Mesh, seed: int) -> Program:
     """Compiles all programs of a run, at once where there are several cores."""
+    if not source.env.spec.traceable:
+        return _with_host(source, mesh, seed)
     began = time.perf_counter()
     everywhere = sharding.replicated(mesh)
     scalar = lambda dtype: jax.ShapeDtypeStruct((), dtype, sharding=everywhere)  # noqa: E731
@@ -106,6 +114,24 @@ def compile(source: Source, mesh: Mesh, seed: int) -> Program:
     return Program(
         init=lambda: done["init"](seed, hyper),
         epoch=done["epoch"],
+        evaluate=lambda state: evaluate(state.agent, seed, state.iterations),
+        template=template,
+        compile_seconds=time.perf_counter() - began,
+    )
+
+
+def _with_host(source, mesh, seed):
+    """The program of a run whose environment lives on the host: that is reset, and the rest compiled by a first try."""
+    began = time.perf_counter()
+    hyper, seed = jax.device_put(
+        (jax.tree.map(np.float32, source.algorithm.hyper), np.uint32(seed)), sharding.replicated(mesh)
+    )
+    state = source.init(seed, hyper)
+    template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+    evaluate = source.evaluate or (lambda *_: {})
+    return Program(
+        init=lambda: state,
+        epoch=source.epoch,
         evaluate=lambda state: evaluate(state.agent, seed, state.iterations),
         template=template,
         compile_seconds=time.perf_counter() - began,
