@@ -20,14 +20,14 @@ help:
 	@echo '                EXPERIMENT=ant  WORKDIR=runs/x  ARGS="--config.seed=3 --config.total_env_steps=200000"'
 	@echo 'make test     run the tests;  TESTS=tests/functional  ARGS="-k gae"'
 	@echo 'make lint     check the style'
-	@echo 'make setup    install into $(VENV);  PYTHON=python3.12  EXTRAS=cuda12, cuda13, tpu, gymnax, wandb, torch'
+	@echo 'make setup    install into $(VENV);  PYTHON=python3.12  EXTRAS=cuda12, cuda13, tpu, gymnasium, gymnax, wandb, torch'
 	@echo 'make clean    delete the virtual environments and what was built or cached; runs/ stays'
 
 train: $(VENV)/installed
 	@$(RUN) -m jaxrl.train --config=experiments/$(EXPERIMENT).py --workdir=$(WORKDIR) $(ARGS)
 
 test: $(VENV)/installed-test
-	@$(RUN) -m pytest -q -m 'not gymnax and not torch and not wandb' $(TESTS) $(ARGS)
+	@$(RUN) -m pytest -q -m 'not extra' $(TESTS) $(ARGS)
 
 lint: $(VENV)/installed-test
 	@$(RUN) -m ruff check .

@@ -32,6 +32,17 @@ hypothesis.settings.register_profile("jaxrl", deadline=None, max_examples=20, de
 hypothesis.settings.load_profile("jaxrl")
 
 
+# Tests with the marker of an extra need it installed; `make test` leaves them out, .ci/run installs it and runs them.
+EXTRAS = {"gymnasium", "gymnax", "torch", "wandb"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if EXTRAS & {marker.name for marker in item.iter_markers()}:
+            item.add_marker(pytest.mark.extra)
+
+
 @pytest.fixture(autouse=True)
 def strict_functions(request):
     """Tests of pure functions fail on any NaN on the way, and on an axis that broadcasting would add by itself.

@@ -16,10 +16,11 @@ NUM_STEPS = 40
 # What stands for a suite: one environment for each kind of observation and action; of a new suite, its default.
 REPRESENTATIVES = {
     "brax": ("inverted_double_pendulum",),
+    "gymnasium": ("CartPole-v1", "FrozenLake-v1"),
     "gymnax": ("CartPole-v1", "Pendulum-v1", "FrozenLake-misc", "Breakout-MinAtar"),
     "probe": tuple(find("envs", "probe").names()),
 }
-MARKS = {"gymnax": pytest.mark.gymnax}  # suites that need an extra
+MARKS = {name: getattr(pytest.mark, name) for name in ("gymnasium", "gymnax")}  # suites that need an extra
 
 
 def cases(names_of):
@@ -44,13 +45,23 @@ def played(request):
     config.episode_length = 12
     env = suite.make(config, NUM_ENVS)
 
-    @jax.jit
     def play(key):
         reset_key, act_key = jax.random.split(key)
         state, first = env.reset(reset_key)
-        return first, jax.lax.scan(env.step, state, sample(env.spec.action, act_key))[1]
+        return first, scan(env.step, state, sample(env.spec.action, act_key))[1]
 
+    scan = jax.lax.scan if env.spec.traceable else one_by_one
+    play = jax.jit(play) if env.spec.traceable else play
     return env, play, *play(jax.random.key(0))
+
+
+def one_by_one(step, state, actions):
+    """jax.lax.scan for an environment that lives on the host."""
+    timesteps = []
+    for t in range(NUM_STEPS):
+        state, timestep = step(state, jax.tree.map(lambda x, t=t: x[t], actions))
+        timesteps.append(timestep)
+    return state, jax.tree.map(lambda *x: np.stack(x), *timesteps)
 
 
 def sample(space, key):
@@ -82,6 +93,7 @@ def test_shapes_and_types_are_those_of_the_spec(played):
         assert timestep.reward.shape == leading + heads and timestep.reward.dtype == jnp.float32
         assert timestep.terminated.shape == leading and timestep.terminated.dtype == bool
         assert timestep.truncated.shape == leading and timestep.truncated.dtype == bool
+        assert timestep.valid.shape == leading and timestep.valid.dtype == bool
         assert all(metric.shape == leading for metric in timestep.metrics.values())
 
 
@@ -151,8 +163,14 @@ def test_it_can_be_made_to_play_one_episode_each(suite):
     config = suite.default_config()
     env, once = suite.make(config, NUM_ENVS), suite.make(config, NUM_ENVS, restarts=False)
     assert once.spec == env.spec
-    first, once_first = (jax.eval_shape(env.reset, jax.random.key(0))[1] for env in (env, once))
-    assert first == once_first
+    forms = [jax.tree.map(lambda x: (x.shape, x.dtype), reset(env)) for env in (env, once)]
+    assert forms[0] == forms[1]
+
+
+def reset(env):
+    """The first timestep, or its shapes where they are to be had without it."""
+    key = jax.random.key(0)
+    return (jax.eval_shape(env.reset, key) if env.spec.traceable else env.reset(key))[1]
 
 
 def test_an_unknown_name_is_one_line_with_the_nearest(suite):

@@ -1,0 +1,171 @@
+"""Gymnasium's environments, on the host, many at a time; https://gymnasium.farama.org.
+
+Needs the extra [gymnasium]. A bounded action lies in [-1, 1] for the policy, what it samples beyond is clipped, and it
+is stretched to the bounds of the environment here. A number that stands for one of n states is shown as one of n ones;
+images of bytes stay uint8, other numbers become float32.
+
+Letters in shapes: N environments.
+"""
+
+import importlib
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxrl.find import nearest
+from jaxrl.types import Box, ConfigError, Discrete, Environment, MultiDiscrete, PyTree, Spec, Timestep
+
+LIMITS = {"episode_length": (0, 10_000_000)}
+CHOICES = {"vectorization": ("sync", "async"), "autoreset": ("same_step", "next_step")}
+
+
+def default_config() -> ConfigDict:
+    """The group `env` for this suite."""
+    config = ConfigDict()
+    config.suite = "gymnasium"
+    config.name = "CartPole-v1"  # as gymnasium.make takes it; 'your_module:Name-v0' imports your module first
+    config.episode_length = 0  # steps after which an episode is truncated; 0 = as the environment has it
+    config.vectorization = "sync"  # sync: in this process, one after the other; async: a process for each
+    config.autoreset = (
+        "same_step"  # where a new episode begins: same_step as the end, or next_step, which nobody learns from
+    )
+    return config
+
+
+def names() -> list[str]:
+    """The environments that gymnasium has registered."""
+    return sorted(_library().registry)
+
+
+def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environment:
+    """N environments of gymnasium.
+
+    Args:
+        config: the group `env`.
+        num_envs: N.
+        restarts: not used: they restart themselves.
+
+    Raises:
+        ConfigError: gymnasium is missing, has no such environment or cannot make it, or its spaces are not among ours.
+    """
+    del restarts
+    envs = _load(config, num_envs)
+    space, act = _action(config.name, envs.single_action_space)
+    see = _observation(config.name, envs.single_observation_space)
+    limit = config.episode_length or envs.spec.max_episode_steps or 1
+
+    def reset(key):
+        seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
+        obs, _ = envs.reset(seed=seed)
+        no = np.zeros(num_envs, bool)
+        return (), Timestep(see(obs), np.zeros(num_envs, np.float32), no, no, see(obs), {}, ~no)
+
+    step = (_same_step if config.autoreset == "same_step" else _next_step)(envs, act, see)
+    shown = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), see(envs.observation_space.sample()))
+    return Environment(reset, step, Spec(num_envs, shown, space, limit, traceable=False))
+
+
+def _same_step(envs, act: Callable, see: Callable) -> Callable:
+    """A step of environments that begin anew in the step that ends an episode, and tell how that one ended."""
+
+    def step(state, action):
+        obs, reward, terminated, truncated, info = envs.step(act(action))
+        final = obs
+        if "final_obs" in info:
+            final = jax.tree.map(np.copy, obs)
+            for i in np.flatnonzero(info["_final_obs"]):
+                jax.tree.map(lambda all, one, i=i: all.__setitem__(i, one), final, info["final_obs"][i])
+        return state, _timestep(see(obs), reward, terminated, truncated, see(final), np.ones_like(terminated))
+
+    return step
+
+
+def _next_step(envs, act: Callable, see: Callable) -> Callable:
+    """A step of environments that begin anew in the step after the end of an episode, whatever the action."""
+    ended = np.zeros(envs.num_envs, bool)
+
+    def step(state, action):
+        nonlocal ended
+        obs, reward, terminated, truncated, _ = envs.step(act(action))
+        valid, ended = ~ended, terminated | truncated
+        obs = see(obs)
+        return state, _timestep(obs, reward, terminated, truncated, obs, valid)
+
+    return step
+
+
+def _timestep(obs, reward, terminated, truncated, final_obs, valid):
+    # An environment may say both; a task that has ended is worth nothing more.
+    return Timestep(obs, np.float32(reward), terminated, truncated & ~terminated, final_obs, {}, valid)
+
+
+def _library():
+    try:
+        import gymnasium
+    except ImportError as error:
+        raise ConfigError(
+            f"config.env.suite='gymnasium' cannot be imported ({error}); pip install 'jaxrl[gymnasium]'."
+        ) from error
+    return gymnasium
+
+
+def _load(config, num_envs):
+    """gymnasium's vector environment."""
+    gymnasium = _library()
+    module, _, name = config.name.rpartition(":")
+    try:
+        if module:
+            importlib.import_module(module)
+        if name not in gymnasium.registry:
+            raise ConfigError(f"config.env.name={config.name!r} is not in gymnasium; {nearest(name, names())}.")
+        return gymnasium.make_vec(
+            name,
+            num_envs,
+            vectorization_mode=config.vectorization,
+            vector_kwargs={"autoreset_mode": gymnasium.vector.AutoresetMode[config.autoreset.upper()]},
+            **({"max_episode_steps": config.episode_length} if config.episode_length else {}),
+        )
+    except (ImportError, gymnasium.error.Error) as error:  # what it needs is not installed
+        cause = " ".join(str(error).split())
+        raise ConfigError(
+            f"config.env.name={config.name!r} cannot be made ({cause}); pip install what it needs."
+        ) from error
+
+
+def _action(name, theirs):
+    """The policy's action space, and the function from its actions [N, ...] to gymnasium's."""
+    spaces = _library().spaces
+    if isinstance(theirs, spaces.Discrete):
+        return Discrete(int(theirs.n)), lambda action: np.asarray(action) + theirs.start
+    if isinstance(theirs, spaces.MultiDiscrete) and theirs.nvec.ndim == 1:
+        return MultiDiscrete(tuple(map(int, theirs.nvec))), lambda action: np.asarray(action) + theirs.start
+    if isinstance(theirs, spaces.MultiBinary) and len(theirs.shape) == 1:
+        return MultiDiscrete((2,) * theirs.shape[0]), lambda action: np.asarray(action, theirs.dtype)
+    if isinstance(theirs, spaces.Box) and theirs.is_bounded():
+        low, high = theirs.low.astype(np.float32), theirs.high.astype(np.float32)
+        stretch = lambda action: low + 0.5 * (np.clip(action, -1.0, 1.0) + 1.0) * (high - low)  # noqa: E731
+        return Box(theirs.shape), lambda action: stretch(np.asarray(action)).astype(theirs.dtype)
+    raise ConfigError(
+        f"config.env.name={name!r} takes {theirs}, which is no bounded Box, Discrete, MultiDiscrete or MultiBinary; "
+        "wrap it in one of these and register that."
+    )
+
+
+def _observation(name, theirs) -> Callable[[PyTree], PyTree]:
+    """The function from gymnasium's observations [N, ...] to what the policy sees."""
+    spaces = _library().spaces
+    if isinstance(theirs, spaces.Dict):
+        parts = {key: _observation(name, part) for key, part in theirs.spaces.items()}
+        return lambda obs: {key: see(obs[key]) for key, see in parts.items()}
+    if isinstance(theirs, spaces.Discrete):
+        options = np.arange(theirs.start, theirs.start + theirs.n)
+        return lambda obs: (np.asarray(obs)[:, None] == options).astype(np.float32)
+    if isinstance(theirs, spaces.Box | spaces.MultiBinary | spaces.MultiDiscrete):
+        dtype = np.uint8 if theirs.dtype == np.uint8 and len(theirs.shape) == 3 else np.float32
+        return lambda obs: np.asarray(obs).astype(dtype)
+    raise ConfigError(
+        f"config.env.name={name!r} shows {theirs}, which is no Box, Discrete, MultiDiscrete, MultiBinary or Dict of "
+        "these; wrap it with gymnasium.wrappers.FlattenObservation and register that."
+    )
