@@ -11,7 +11,8 @@ from jaxrl.types import ConfigError
 def names(folder: str) -> list[str]:
     """The parts that a folder offers, sorted; `folder` is as `find` takes it."""
     package = importlib.import_module(f"jaxrl.{folder}")
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    helpers = getattr(package, "HELPERS", ())
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if module.name not in helpers)
 
 
 def find(folder: str, name: str) -> ModuleType:

@@ -1,4 +1,4 @@
-"""What notebooks and scripts call: the command line's abilities as four functions."""
+"""What notebooks and scripts call: the command line's abilities as functions."""
 
 import sys
 from collections.abc import Mapping
@@ -8,6 +8,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxrl import envs
+from jaxrl.envs import check
+from jaxrl.envs.trajectory import rollout  # noqa: F401  jaxrl.rollout
 from jaxrl.host import config as configs
 from jaxrl.host import loop, program, sharding
 from jaxrl.types import Environment
@@ -66,3 +68,23 @@ def make_env(name: str, num_envs: int, **options) -> Environment:
     suite, _, rest = name.partition("/")
     overrides = {"env.suite": suite, "env.name": rest} | {f"env.{key}": value for key, value in options.items()}
     return envs.make(configs.resolve({}, overrides).env, num_envs)
+
+
+def check_env(env: Environment, num_steps: int = 1000, seed: int = 0) -> check.Report:
+    """Plays random actions and compares what is seen with the contract of jaxrl/types.py.
+
+    Args:
+        env: N environments, such as make_env('brax/ant', 8).
+        num_steps: that are played.
+        seed: of what is random.
+
+    Returns:
+        The report, whose text has the costs: of compiling, of a step.
+
+    Raises:
+        ContractError: the contract is broken; each line names the field, what was seen and what was expected.
+    """
+    report = check.check(env, num_steps, seed)
+    if report.faults:
+        raise check.ContractError("\n".join(map(str, report.faults)))
+    return report

@@ -6,6 +6,8 @@ from jaxrl.envs import wrappers
 from jaxrl.find import find
 from jaxrl.types import Environment
 
+# Files of this folder that are no suites.
+HELPERS = ("check", "dlpack", "folding", "spaces", "torch_contracts", "trajectory", "wrappers")
 LIMITS = {"masked": (0, 10_000_000)}
 
 

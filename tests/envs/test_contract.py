@@ -8,8 +8,7 @@ import pytest
 from jaxrl.find import find, names
 from jaxrl.types import Box, ConfigError, Discrete, MultiDiscrete
 
-HELPERS = {"wrappers"}
-SUITES = [name for name in names("envs") if name not in HELPERS]
+SUITES = names("envs")
 NUM_ENVS = 8
 NUM_STEPS = 40
 
