@@ -2,9 +2,11 @@
 
     python -m jaxrl.train --config=experiments/minatar_breakout.py
 
-Result: not measured to its end; mean deterministic return 27 after 1M env steps, seed 0, 10 minutes on 2 CPU cores. The
-numbers are those of PureJaxRL's MinAtar agent (its examples/brax_minatar.ipynb), whose network is an MLP; the
-convolution is that of MinAtar's own agents (Young & Tian 2019, https://arxiv.org/abs/1903.03176).
+Result: mean deterministic return over 128 full episodes of at most 1,000 steps 94.8 after 10M env steps, seed 0, and 91
+after 3M; mean training return 92 at the end. PureJaxRL's own agent (its ppo.py with the numbers of its
+examples/brax_minatar.ipynb, run beside it) came to a training return of 39 and 29 (seeds 0 and 1). The numbers are the
+same but for the network, which there is an MLP; the convolution is that of MinAtar's own agents (Young & Tian 2019,
+https://arxiv.org/abs/1903.03176). 18,000 env steps/s on 2 idle CPU cores.
 """
 
 from ml_collections import ConfigDict
