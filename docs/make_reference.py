@@ -21,6 +21,7 @@ RL_GAMES = {
     "env.name": "env_name",
     "env.last_action": "network.require_last_actions",
     "env.last_reward": "network.require_rewards",
+    "env.frame_stack": "env_config.frames",
     "network.hidden_sizes": "network.mlp.units",
     "network.shared": "network.separate (the opposite)",
     "network.value_hidden_sizes": "central_value_config.network.mlp.units",
@@ -90,6 +91,8 @@ RL_GAMES = {
 
 # torchrl 0.13: classes of torchrl.objectives, torchrl.envs.transforms, torchrl.modules, torchrl.collectors.
 TORCHRL = {
+    "env.frame_stack": "CatFrames(N)",
+    "env.show_time": "StepCounter",
     "seed": "env.set_seed",
     "total_env_steps": "Collector(total_frames)",
     "env.name": "GymEnv(env_name)",

@@ -2,13 +2,13 @@
 
 from ml_collections import ConfigDict
 
-from jaxrl.envs import wrappers
+from jaxrl.envs import transforms
 from jaxrl.find import find
 from jaxrl.types import Environment
 
 # Files of this folder that are no suites.
-HELPERS = ("check", "dlpack", "folding", "spaces", "torch_contracts", "trajectory", "wrappers")
-LIMITS = {"masked": (0, 10_000_000)}
+HELPERS = ("check", "dlpack", "folding", "spaces", "torch_contracts", "trajectory", "transforms", "wrappers")
+LIMITS = {"masked": (0, 10_000_000), "sticky_actions": (0.0, 1.0), "frame_stack": (1, 1000)}
 
 
 def default_config() -> ConfigDict:
@@ -17,6 +17,9 @@ def default_config() -> ConfigDict:
     config.masked = ()  # positions in the observation that are not shown, such as those of the velocities
     config.last_action = False  # observations also show the last action (last_action), for policies with memory
     config.last_reward = False  # and the last reward (last_reward)
+    config.show_time = False  # and the steps since the episode began (time)
+    config.frame_stack = 1  # observations that are shown as one, side by side along the last axis
+    config.sticky_actions = 0.0  # probability that an action is the one before it again
     return config
 
 
@@ -32,5 +35,8 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
         ConfigError: there is no such suite or environment, it lacks what it needs, or `masked` does not fit it.
     """
     env = find("envs", config.suite).make(config, num_envs, restarts)
-    env = wrappers.hide(env, config.masked)
-    return wrappers.remember_last(env, config.last_action, config.last_reward)
+    env = transforms.stick_actions(env, config.sticky_actions)
+    env = transforms.hide(env, config.masked)
+    env = transforms.stack_frames(env, config.frame_stack)
+    env = transforms.remember_last(env, config.last_action, config.last_reward)
+    return transforms.show_time(env) if config.show_time else env

@@ -9,20 +9,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxrl.types import (
-    Array,
-    Box,
-    ConfigError,
-    Discrete,
-    Environment,
-    Key,
-    MultiDiscrete,
-    PyTree,
-    Space,
-    Timestep,
-)
+from jaxrl.envs import spaces
+from jaxrl.types import Array, Key, PyTree, Space, Timestep
 
 
 class Single(NamedTuple):
@@ -82,7 +71,7 @@ def restarting(
             (state, obs), fresh = (jax.tree.map(lambda x, i=i: x[:, i], both) for i in (0, 1))
         else:
             (state, obs), fresh = draw(jax.random.split(begin_key, num_envs)), ()
-        _, single = jax.eval_shape(jax.vmap(step), state, example(action, num_envs))
+        _, single = jax.eval_shape(jax.vmap(step), state, spaces.example(action, num_envs))
         metrics, reward = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (single.metrics, single.reward))
         nothing = jnp.zeros(num_envs, bool)
         timestep = Timestep(obs, reward, nothing, nothing, obs, metrics, ~nothing)
@@ -105,17 +94,6 @@ def restarting(
         return strong(State(state, fresh, jnp.where(done, 0, steps), turn, key)), strong(timestep)
 
     return begin, go_on
-
-
-def example(space: Space, num_envs: int) -> PyTree:
-    """The shapes and types of the actions of N environments, [N, ...]: of jax.ShapeDtypeStruct."""
-    if isinstance(space, Box):
-        return jax.ShapeDtypeStruct((num_envs, *space.shape), jnp.float32)
-    if isinstance(space, Discrete):
-        return jax.ShapeDtypeStruct((num_envs,), jnp.int32)
-    if isinstance(space, MultiDiscrete):
-        return jax.ShapeDtypeStruct((num_envs, len(space.sizes)), jnp.int32)
-    return tuple(example(part, num_envs) for part in space)
 
 
 def renewal_interval(num_envs: int) -> int:
@@ -168,96 +146,3 @@ def repeat_action(step: Callable, times: int) -> Callable:
         return jax.lax.scan(again, strong(first), None, length=times - 1)[0]
 
     return repeated
-
-
-def hide(env: Environment, positions: tuple[int, ...]) -> Environment:
-    """Takes numbers out of the observation, the dict's `policy` where it is a dict; a critic's own stays whole.
-
-    Args:
-        env: whose observations shrink; itself if nothing is hidden.
-        positions: in the vector [F] that one environment shows.
-
-    Raises:
-        ConfigError: the observation is no vector, or has no such positions, or only those.
-    """
-    if not positions:
-        return env
-    whole = env.spec.obs["policy"] if isinstance(env.spec.obs, dict) else env.spec.obs
-    size = whole.shape[0] if isinstance(whole, jax.ShapeDtypeStruct) and len(whole.shape) == 1 else 0
-    shown = np.array([i for i in range(size) if i not in positions], int)
-    if max(positions) >= size or not len(shown):
-        what = f"positions in [0, {size - 1}], not all of them" if size else "none, for its observation is no vector"
-        raise ConfigError(f"config.env.masked={positions} does not fit the environment: choose {what}.")
-
-    def see(obs):
-        return obs | {"policy": obs["policy"][..., shown]} if isinstance(obs, dict) else obs[..., shown]
-
-    def blind(state, timestep):
-        return state, timestep._replace(obs=see(timestep.obs), final_obs=see(timestep.final_obs))
-
-    part = jax.ShapeDtypeStruct(shown.shape, whole.dtype)
-    obs = env.spec.obs | {"policy": part} if isinstance(env.spec.obs, dict) else part
-    return Environment(
-        lambda key: blind(*env.reset(key)),
-        lambda state, action: blind(*env.step(state, action)),
-        env.spec._replace(obs=obs),
-    )
-
-
-def remember_last(env: Environment, action: bool = True, reward: bool = True) -> Environment:
-    """Shows, beside the observation, what was done last and what it brought: Duan et al. 2016, https://arxiv.org/abs/1611.02779.
-
-    An observation that is an array becomes the dict's `policy`; a dict gets more keys, which a critic that reads
-    `critic` does not look at.
-
-    Args:
-        env: whose observations grow; itself if nothing is added.
-        action: add `last_action` [N, F] float32: the numbers of a Box within its bounds, one-hot the options of
-            discrete parts, in order; 0 at the first step of an episode.
-        reward: add `last_reward` [N, H] float32, one number for each value head; 0 at the first step of an episode.
-    """
-    spec, parts = env.spec, {}
-    if action:
-        parts["last_action"] = lambda taken, brought: encode(spec.action, taken)
-    if reward:
-        parts["last_reward"] = lambda taken, brought: brought.reshape(spec.num_envs, spec.num_value_heads)
-    if not parts:
-        return env
-
-    def memory(taken, brought):
-        return {name: part(taken, brought) for name, part in parts.items()}
-
-    def see(obs, last):
-        return (obs if isinstance(obs, dict) else {"policy": obs}) | last
-
-    def forget(last):
-        return jax.tree.map(jnp.zeros_like, last)
-
-    def reset(key):
-        state, timestep = env.reset(key)
-        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), example(spec.action, spec.num_envs))
-        nothing = forget(memory(nothing, timestep.reward))
-        return state, timestep._replace(obs=see(timestep.obs, nothing), final_obs=see(timestep.final_obs, nothing))
-
-    def step(state, taken):
-        state, timestep = env.step(state, taken)
-        last = memory(taken, timestep.reward)
-        after = select(timestep.terminated | timestep.truncated, forget(last), last)
-        return state, timestep._replace(obs=see(timestep.obs, after), final_obs=see(timestep.final_obs, last))
-
-    _, timestep = jax.eval_shape(reset, jax.random.key(0))
-    obs = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), timestep.obs)
-    return Environment(reset, step, spec._replace(obs=obs))
-
-
-def encode(space: Space, action: PyTree) -> Array:
-    """Actions [N, ...] of any space as [N, F] float32: a Box's numbers within its bounds, options one-hot, in order."""
-    if isinstance(space, Box):
-        return jnp.clip(action, space.low, space.high).reshape(action.shape[0], -1)
-    if isinstance(space, Discrete):
-        return jax.nn.one_hot(action, space.size)
-    if isinstance(space, MultiDiscrete):
-        parts, actions = map(Discrete, space.sizes), jnp.moveaxis(action, 1, 0)
-    else:
-        parts, actions = space, action
-    return jnp.concatenate([encode(part, taken) for part, taken in zip(parts, actions, strict=True)], axis=1)

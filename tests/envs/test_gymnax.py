@@ -188,7 +188,7 @@ def test_actions_without_bounds_are_refused(monkeypatch):
 
 @pytest.mark.gymnax
 def test_every_environment_keeps_the_types_of_its_state_and_observation():
-    from jaxrl.envs.wrappers import example
+    from jaxrl.envs.spaces import example
 
     names = set(suite.names()) - {"MNISTBandit-bsuite"}  # which would download MNIST
     assert len(names) >= 25

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.envs import probe, wrappers
+from jaxrl.envs import probe, spaces, transforms
 from jaxrl.types import Box, Discrete, MultiDiscrete
 
 NUM_ENVS = 4
@@ -14,7 +14,7 @@ NUM_ENVS = 4
 def make(name, **chosen):
     config = probe.default_config()
     config.name = name
-    return wrappers.remember_last(probe.make(config, NUM_ENVS), **chosen)
+    return transforms.remember_last(probe.make(config, NUM_ENVS), **chosen)
 
 
 def play(env, actions):
@@ -81,6 +81,6 @@ def test_only_what_is_wanted_is_added(action, reward, names):
 )
 def test_actions_of_every_space_become_numbers(space, action, expected):
     action = jax.tree.map(jnp.asarray, action, is_leaf=lambda x: isinstance(x, list))
-    encoded = wrappers.encode(space, action)
+    encoded = spaces.encode(space, action)
     np.testing.assert_array_equal(encoded, np.float32(expected))
     assert encoded.dtype == jnp.float32
