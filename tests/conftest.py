@@ -1,7 +1,9 @@
 """The strict switches, set before jax wakes up: they hold for the whole suite."""
 
+import configparser
 import os
 import pathlib
+import re
 import tempfile
 
 
@@ -32,15 +34,29 @@ hypothesis.settings.register_profile("jaxrl", deadline=None, max_examples=20, de
 hypothesis.settings.load_profile("jaxrl")
 
 
-# Tests with the marker of an extra need it installed; `make test` leaves them out, .ci/run installs it and runs them.
-EXTRAS = {"gymnasium", "gymnax", "torch", "wandb"}
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
+    """Marks what needs an extra, with its name and `extra`: `make test` leaves that out, .ci/run installs and runs it.
+
+    A test that is given a suite (a tuple that begins with its name) or an experiment (a path) needs the suite's extra.
+    """
+    setup = configparser.ConfigParser()
+    setup.read(pathlib.Path(__file__).parent.parent / "setup.cfg")
+    extras = set(setup["options.extras_require"])
     for item in items:
-        if EXTRAS & {marker.name for marker in item.iter_markers()}:
+        given = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        needed = {marker.name for marker in item.iter_markers()} | {suite_of(value) for value in given}
+        for extra in extras & needed:
+            item.add_marker(extra)
             item.add_marker(pytest.mark.extra)
+
+
+def suite_of(value) -> str | None:
+    """The suite of an experiment, or of a (suite, name) pair."""
+    if isinstance(value, pathlib.Path):
+        named = re.search(r'"suite": "(\w+)"', value.read_text())
+        return named and named[1]
+    return value[0] if isinstance(value, tuple) and value and isinstance(value[0], str) else None
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,6 @@ from jaxrl.host import config as configs
 from jaxrl.host import keys, program, sharding
 
 PATHS = sorted((Path(__file__).parent.parent / "experiments").glob("*.py"))
-EXPERIMENTS = [pytest.param(path, marks=pytest.mark.gymnax if '"gymnax"' in path.read_text() else ()) for path in PATHS]
 SHRUNK = {
     "ppo.num_envs": 4,
     "ppo.unroll_length": 2,
@@ -31,7 +30,7 @@ def test_there_are_experiments():
     assert len(PATHS) >= 11
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=named)
+@pytest.mark.parametrize("path", PATHS, ids=named)
 def test_it_sets_only_what_differs_from_the_defaults(path):
     given = dict(keys.leaves(configs.load(str(path))))
     identity = {"env.name", "env.suite", "total_env_steps"}
@@ -39,7 +38,7 @@ def test_it_sets_only_what_differs_from_the_defaults(path):
     assert not {name for name, value in given.items() if defaults[name] == value} - identity
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=named)
+@pytest.mark.parametrize("path", PATHS, ids=named)
 def test_its_docstring_has_the_command_and_the_result(path):
     text = path.read_text().split('"""')[1]
     assert f"python -m jaxrl.train --config=experiments/{path.name}" in text
@@ -47,7 +46,7 @@ def test_its_docstring_has_the_command_and_the_result(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=named)
+@pytest.mark.parametrize("path", PATHS, ids=named)
 def test_it_builds_and_runs_one_shrunk_epoch(path):
     mesh = sharding.mesh(jax.devices()[:1])
     source = program.make(jaxrl.configure(path, SHRUNK), mesh)

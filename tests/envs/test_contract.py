@@ -8,7 +8,8 @@ import pytest
 from jaxrl.find import find, names
 from jaxrl.types import Box, ConfigError, Discrete, MultiDiscrete
 
-SUITES = names("envs")
+USERS = {"torch_bridge"}  # suites of users' own environments: they list none and have no default; tests of their own
+SUITES = [name for name in names("envs") if name not in USERS]
 NUM_ENVS = 8
 NUM_STEPS = 40
 
@@ -19,14 +20,13 @@ REPRESENTATIVES = {
     "gymnax": ("CartPole-v1", "Pendulum-v1", "FrozenLake-misc", "Breakout-MinAtar"),
     "probe": tuple(find("envs", "probe").names()),
 }
-MARKS = {name: getattr(pytest.mark, name) for name in ("gymnasium", "gymnax")}  # suites that need an extra
 
 
 def cases(names_of):
     """(suite, name) for each name of each suite."""
     for suite in SUITES:
         for name in names_of(suite):
-            yield pytest.param((suite, name), marks=MARKS.get(suite, ()), id=f"{suite}-{name}")
+            yield pytest.param((suite, name), id=f"{suite}-{name}")
 
 
 @pytest.fixture(scope="module", params=cases(lambda suite: ("default",)))
@@ -170,6 +170,14 @@ def reset(env):
     """The first timestep, or its shapes where they are to be had without it."""
     key = jax.random.key(0)
     return (jax.eval_shape(env.reset, key) if env.spec.traceable else env.reset(key))[1]
+
+
+@pytest.mark.parametrize("name", sorted(USERS))
+def test_a_suite_of_users_environments_lists_none_and_asks_for_one(name):
+    suite = find("envs", name)
+    assert suite.names() == []
+    with pytest.raises(ConfigError, match=r"^config.env.name='' [^\n]*$"):
+        suite.make(suite.default_config(), NUM_ENVS)
 
 
 def test_an_unknown_name_is_one_line_with_the_nearest(suite):

@@ -1,0 +1,136 @@
+"""What the bridge to torch simulators costs a step: python benchmarks/bridge.py
+
+The simulators here compute nothing: they hand out their buffers, in which the environments' episodes end one after
+the other, `--length` steps each. The cost is the time of a step through the bridge less that of the simulator's own;
+`all on JAX` also makes what came as NumPy's views arrays of JAX, as device_put does. Of many rounds the fastest, and
+in brackets the median, for a machine that has other things to do. Needs the extra [torch].
+"""
+
+import argparse
+import pathlib
+import statistics
+import sys
+import time
+import types
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROUNDS, STEPS = 400, 5
+
+
+class Simulator:
+    """Buffers of N environments under a clock, by the contract of a kind of simulator."""
+
+    def __init__(self, num_envs, contract, sizes, length, device):
+        import numpy as np
+        import torch
+
+        obs_size, action_size = sizes
+        self.contract, self.length = contract, length
+        self.max_episode_length = length
+        self.obs, self.fresh = torch.randn(2, num_envs, obs_size, device=device).unbind()
+        self.reward = torch.randn(num_envs, device=device)
+        self.nowhere = torch.zeros(num_envs, dtype=torch.bool, device=device)
+        rows = torch.arange(num_envs, device=device)
+        self.ends = [rows % length == t for t in range(length)]
+        self.long_ends = [end.long() for end in self.ends]
+        self.t = 0
+        one = np.ones(action_size, np.float32)
+        self.action_space = types.SimpleNamespace(low=-one, high=one, shape=one.shape)
+        self.metadata = {"autoreset_mode": "NEXT_STEP" if contract == "next_step" else contract}
+        if contract == "on_demand":
+            self.metadata["autoreset_mode"] = "DISABLED"
+
+    def reset(self, options=None):
+        return (self.obs if options is None else self.fresh), {}
+
+    def step(self, action):
+        self.t = (self.t + 1) % self.length
+        if self.contract == "next_step":
+            return {"obs": self.obs}, self.reward, self.long_ends[self.t], {"time_outs": self.ends[self.t]}
+        extras = {"final_obs": self.fresh} if self.contract == "same_step, told" else {}
+        return self.obs, self.reward, self.nowhere, self.ends[self.t], extras
+
+
+CONTRACTS = {
+    "next_step": "IsaacGymEnvs: ant, cartpole, shadow_hand",
+    "same_step": "Isaac Lab, legged_gym: the last observation is lost",
+    "same_step, told": "ManiSkill: the last observation is among the extras",
+    "on_demand": "a reset that takes a mask",
+}
+
+
+def main(arguments=None):
+    arguments = _parse(arguments)
+    sys.path.insert(0, str(ROOT))
+    import jax
+    import torch
+
+    torch.set_num_threads(1)
+    sizes = (arguments.obs_size, arguments.action_size)
+    print(f"{arguments.num_envs} environments, {sizes[0]} float32 each, {sizes[1]} actions, {arguments.device};")
+    print(f"jax {jax.__version__} on {jax.default_backend()}, torch {torch.__version__}; microseconds a step\n")
+    print(f"| {'restarts':<15} | {'as in':<52} | {'bridge':<13} | {'its obs alone':<13} | {'all on JAX':<13} |")
+    print(f"|{'-' * 17}|{'-' * 54}|{'-' * 15}|{'-' * 15}|{'-' * 15}|")
+    for contract, example in CONTRACTS.items():
+        make = lambda num_envs, contract=contract: Simulator(  # noqa: E731
+            num_envs, contract, sizes, arguments.length, arguments.device
+        )
+        costs = " | ".join(f"{best:5.1f} ({usual:5.1f})" for best, usual in measure(make, arguments.num_envs))
+        print(f"| {contract:<15} | {example:<52} | {costs} |", flush=True)
+
+
+def measure(make, num_envs):
+    """Microseconds that the bridge takes, that the observations alone take, and the bridge with all sent to JAX."""
+    import jax
+    import numpy as np
+
+    from jaxrl.envs import dlpack, torch_bridge
+
+    module = types.ModuleType("bridged")
+    module.make = make
+    sys.modules["bridged"] = module
+    config = torch_bridge.default_config()
+    config.name = "bridged.make"
+    env = torch_bridge.make(config, num_envs)
+    state, _ = env.reset(jax.random.key(0))
+    action = jax.random.uniform(jax.random.key(1), (num_envs, *env.spec.action.shape), minval=-1.0)
+    simulator = make(num_envs)
+    theirs = dlpack.own(dlpack.to_torch(action, simulator.obs.device))
+    device = jax.devices()[0]
+    obs = timed(lambda: jax.block_until_ready(dlpack.hand_over(dlpack.own(simulator.obs))))
+    alone, through, everything = (
+        timed(step)
+        for step in (
+            lambda: simulator.step(theirs),
+            lambda: jax.block_until_ready(env.step(state, action)[1]),
+            lambda: jax.block_until_ready(jax.device_put(env.step(state, action)[1], device)),
+        )
+    )
+    return [tuple(np.subtract(through, alone)), obs, tuple(np.subtract(everything, alone))]
+
+
+def timed(call):
+    """Microseconds a call: of the fastest round, of the median."""
+    rounds = []
+    for _ in range(ROUNDS):
+        begin = time.perf_counter()
+        for _ in range(STEPS):
+            call()
+        rounds.append((time.perf_counter() - begin) / STEPS * 1e6)
+    return min(rounds), statistics.median(rounds)
+
+
+def _parse(arguments):
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--num_envs", type=int, default=4096, help="environments")
+    parser.add_argument("--obs_size", type=int, default=48, help="numbers of an observation")
+    parser.add_argument("--action_size", type=int, default=12, help="numbers of an action")
+    parser.add_argument("--length", type=int, default=1000, help="steps of an episode")
+    parser.add_argument("--device", default="cpu", help="of torch, such as cuda:0")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()
