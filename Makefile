@@ -20,7 +20,7 @@ help:
 	@echo '                EXPERIMENT=ant  WORKDIR=runs/x  ARGS="--config.seed=3 --config.total_env_steps=200000"'
 	@echo 'make test     run the tests;  TESTS=tests/functional  ARGS="-k gae"'
 	@echo 'make lint     check the style'
-	@echo 'make setup    install into $(VENV);  PYTHON=python3.12  EXTRAS=cuda12, cuda13, tpu, gymnasium, gymnax, wandb, torch'
+	@echo 'make setup    install into $(VENV);  PYTHON=python3.12  EXTRAS=cuda12, cuda13, tpu, torch, wandb, or a suite of environments'
 	@echo 'make clean    delete the virtual environments and what was built or cached; runs/ stays'
 
 train: $(VENV)/installed

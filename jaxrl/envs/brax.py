@@ -49,10 +49,10 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     """
     library = _library()
     if config.name not in library._envs:
-        raise ConfigError(f"config.env.name={config.name!r} is not in Brax; {nearest(config.name, names())}.")
+        raise ConfigError(f"config.env.name={config.name!r} is not in Brax; {nearest(config.name, names())}")
     if config.backend not in CHOICES["backend"]:
         cure = nearest(config.backend, list(CHOICES["backend"]))
-        raise ConfigError(f"config.env.backend={config.backend!r} does not exist; {cure}.")
+        raise ConfigError(f"config.env.backend={config.backend!r} does not exist; {cure}")
     with quiet():
         try:
             env = library.get_environment(config.name, backend=config.backend)

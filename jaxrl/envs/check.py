@@ -143,7 +143,8 @@ def _ends(env: Environment, first: Timestep, steps: Timestep):
     done = steps.terminated | steps.truncated
     if np.any(both := steps.terminated & steps.truncated):
         yield Fault("truncated", f"is True with terminated {_first(both)}", "one of the two: a task that is over is")
-    if np.any(void := done & ~steps.valid):
+    # Of several agents it may be another's action that ends the episode.
+    if env.spec.num_agents == 1 and np.any(void := done & ~steps.valid):
         yield Fault("valid", f"is False where an episode ends {_first(void)}", "True: only an action ends an episode")
     interval = env.spec.truncation_interval
     for column in steps.truncated.T:

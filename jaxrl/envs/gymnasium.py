@@ -119,7 +119,7 @@ def _load(config, num_envs):
         if module:
             importlib.import_module(module)
         if name not in gymnasium.registry:
-            raise ConfigError(f"config.env.name={config.name!r} is not in gymnasium; {nearest(name, names())}.")
+            raise ConfigError(f"config.env.name={config.name!r} is not in gymnasium; {nearest(name, names())}")
         return gymnasium.make_vec(
             name,
             num_envs,

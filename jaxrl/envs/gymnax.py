@@ -89,7 +89,7 @@ def _library():
 def _load(name):
     """gymnax's environment of that name and its parameters."""
     if name not in _library().registered_envs:
-        raise ConfigError(f"config.env.name={name!r} is not in gymnax; {nearest(name, names())}.")
+        raise ConfigError(f"config.env.name={name!r} is not in gymnax; {nearest(name, names())}")
     try:
         return _library().make(name)
     except OSError as error:  # it could not download its data

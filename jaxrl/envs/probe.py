@@ -82,7 +82,7 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
         ConfigError: there is no such probe, or its episode is cut off before its reward.
     """
     if config.name not in RULES:
-        raise ConfigError(f"config.env.name={config.name!r} is not a probe; {nearest(config.name, names())}.")
+        raise ConfigError(f"config.env.name={config.name!r} is not a probe; {nearest(config.name, names())}")
     rule = RULES[config.name](config)
 
     def reset(key):

@@ -27,7 +27,7 @@ def hide(env: Environment, positions: tuple[int, ...]) -> Environment:
     """
     if not positions:
         return env
-    whole = env.spec.obs["policy"] if isinstance(env.spec.obs, dict) else env.spec.obs
+    whole = env.spec.obs.get("policy") if isinstance(env.spec.obs, dict) else env.spec.obs
     size = whole.shape[0] if isinstance(whole, jax.ShapeDtypeStruct) and len(whole.shape) == 1 else 0
     shown = np.array([i for i in range(size) if i not in positions], int)
     if max(positions) >= size or not len(shown):

@@ -84,7 +84,9 @@ def test_a_sound_environment_has_no_faults_and_costs_what_it_costs(clock):
 
 def test_a_state_that_changes_its_form_is_named(clock):
     grown = changed(clock, lambda t: t, lambda state: state._replace(steps=state.steps.astype(jnp.float32)))
-    with pytest.raises(check.ContractError, match=r"env_state\.steps: float32\[4\] after a step; expected int32\[4\] as before"):
+    with pytest.raises(
+        check.ContractError, match=r"env_state\.steps: float32\[4\] after a step; expected int32\[4\] as before"
+    ):
         library.check_env(grown)
 
 

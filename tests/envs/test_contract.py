@@ -18,6 +18,10 @@ REPRESENTATIVES = {
     "brax": ("inverted_double_pendulum",),
     "gymnasium": ("CartPole-v1", "FrozenLake-v1"),
     "gymnax": ("CartPole-v1", "Pendulum-v1", "FrozenLake-misc", "Breakout-MinAtar"),
+    "jumanji": ("Snake-v1", "Game2048-v1", "Cleaner-v0", "Tetris-v0"),
+    "navix": ("Navix-Empty-Random-8x8-v0", "Navix-GoToDoor-5x5-v0"),
+    "jaxmarl": ("MPE_simple_spread_v3", "MPE_simple_speaker_listener_v4", "HeuristicEnemySMAX"),
+    "pgx": ("tic_tac_toe", "kuhn_poker"),
     "probe": tuple(find("envs", "probe").names()),
 }
 
@@ -47,7 +51,7 @@ def played(request):
     def play(key):
         reset_key, act_key = jax.random.split(key)
         state, first = env.reset(reset_key)
-        return first, scan(env.step, state, sample(env.spec.action, act_key))[1]
+        return first, scan(env.step, state, sample(env.spec.action, env.spec.num_envs, act_key))[1]
 
     scan = jax.lax.scan if env.spec.traceable else one_by_one
     play = jax.jit(play) if env.spec.traceable else play
@@ -63,16 +67,17 @@ def one_by_one(step, state, actions):
     return state, jax.tree.map(lambda *x: np.stack(x), *timesteps)
 
 
-def sample(space, key):
+def sample(space, num_rows, key):
     """Random actions of any space, [T, N, ...]."""
-    leading = (NUM_STEPS, NUM_ENVS)
+    leading = (NUM_STEPS, num_rows)
     if isinstance(space, Box):
         return jax.random.uniform(key, (*leading, *space.shape), minval=space.low, maxval=space.high)
     if isinstance(space, Discrete):
         return jax.random.randint(key, leading, 0, space.size)
     if isinstance(space, MultiDiscrete):
         return jax.random.randint(key, (*leading, len(space.sizes)), 0, jnp.array(space.sizes))
-    return tuple(map(sample, space, jax.random.split(key, len(space))))
+    keys = jax.random.split(key, len(space))
+    return tuple(sample(part, num_rows, key) for part, key in zip(space, keys, strict=True))
 
 
 def equal(one, other):
@@ -85,7 +90,9 @@ def equal(one, other):
 def test_shapes_and_types_are_those_of_the_spec(played):
     env, _, first, steps = played
     heads = () if env.spec.num_value_heads == 1 else (env.spec.num_value_heads,)
-    for timestep, leading in ((first, (NUM_ENVS,)), (steps, (NUM_STEPS, NUM_ENVS))):
+    rows = NUM_ENVS * env.spec.num_agents
+    assert env.spec.num_envs == rows
+    for timestep, leading in ((first, (rows,)), (steps, (NUM_STEPS, rows))):
         for obs in (timestep.obs, timestep.final_obs):
             expected = jax.tree.map(lambda s, lead=leading: ((*lead, *s.shape), s.dtype), env.spec.obs)
             assert jax.tree.map(lambda x: (x.shape, x.dtype), obs) == expected
@@ -132,6 +139,13 @@ def test_the_same_key_plays_the_same_and_another_does_not(played):
     _, play, _, steps = played
     assert equal(steps.obs, play(jax.random.key(0))[1].obs).all()
     assert not equal(steps.obs, play(jax.random.key(1))[1].obs).all()
+
+
+def test_the_agents_of_one_environment_end_their_episodes_together(played):
+    env, _, _, steps = played
+    for end in (steps.terminated, steps.truncated):
+        agents = np.asarray(end).reshape(NUM_STEPS, NUM_ENVS, env.spec.num_agents)
+        assert (agents == agents[..., :1]).all()
 
 
 def test_all_numbers_are_finite(played):

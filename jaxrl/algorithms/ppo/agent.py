@@ -44,7 +44,7 @@ def make(config: ConfigDict, spec: Spec) -> Algorithm:
         segment_length=ppo.segment_length or ppo.unroll_length,
         groups=groups,
         num_minibatches=num_minibatches,
-        num_updates=config.total_env_steps / (ppo.num_envs * ppo.unroll_length),
+        num_updates=config.total_env_steps / (spec.num_envs * ppo.unroll_length),
         phases=phases(ppo, note),
         bonus=exploration.make(ppo, spec),
         symmetries=symmetries(ppo, spec),

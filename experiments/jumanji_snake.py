@@ -1,0 +1,36 @@
+"""Jumanji's Snake-v1: 12 x 12 cells, 1 for each fruit, over at a wall or the snake's own body; masked actions.
+
+    python -m jaxrl.train --config=experiments/jumanji_snake.py
+
+Result: not measured to its end; mean return of the sampled policy 13.2 after 737,000 env steps, still rising, seed 0,
+405 s on 2 CPU cores shared with other work. Random allowed actions: 6.15 ± 0.10 (mean of 256 full episodes).
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.total_env_steps = 1_500_000
+    config.env = {"suite": "jumanji", "name": "Snake-v1"}
+    config.network = {
+        "cnn_filters": (16, 16),
+        "cnn_kernels": (3, 3),
+        "cnn_strides": (1, 2),
+        "hidden_sizes": (128,),
+        "shared": True,
+        "activation": "relu",
+        "initializer": "orthogonal",
+    }
+    config.ppo = {
+        "num_envs": 64,
+        "unroll_length": 64,
+        "segment_length": 1,
+        "learning_rate": 1e-3,
+        "learning_rate_schedule": "linear",
+        "entropy_cost": 0.01,
+        "max_gradient_norm": 0.5,
+    }
+    # The mode of a policy that is still learning goes in circles; what it samples does not.
+    config.eval = {"episodes": 64, "deterministic": False}
+    return config
