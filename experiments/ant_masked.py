@@ -23,8 +23,6 @@ def get_config() -> ConfigDict:
         "policy_gain": 1.0,
     }
     config.ppo = {
-        "num_envs": 2048,
-        "unroll_length": 16,
         "segment_length": 16,
         "update_epochs": 5,
         "learning_rate_schedule": "adaptive_kl",
