@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import pkgutil
+from collections.abc import Callable
 from types import ModuleType
 
 from jaxrl.types import ConfigError
@@ -58,6 +59,19 @@ def users(folder: str, name: str, key: str, contract: str) -> ModuleType:
     if not hasattr(module, "make"):
         raise ConfigError(f"{setting} has no {contract}; add it.")
     return module
+
+
+def function(path: str, key: str) -> Callable:
+    """The user's function at 'package.module:function', which a key of the config names.
+
+    Raises:
+        ConfigError: it cannot be imported.
+    """
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{key}={path!r} cannot be imported ({error}); write 'package.module:function'.") from None
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -111,6 +111,8 @@ class Algorithm(NamedTuple):
     hyper: Any  # the numbers that may change without recompiling, as the config gives them
     unroll_length: int  # T, the steps of one rollout
     segment_length: int  # steps after which a rollout keeps the carry, from which learning starts again
+    random_steps: int = 0  # env steps of random actions that `look` is shown before training
+    look: Callable | None = None  # (state, obs [T, N, ...], valid [T, N]) -> state
 
 
 class TrainState(NamedTuple):

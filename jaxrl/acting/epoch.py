@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.acting import statistics
-from jaxrl.acting.rollout import rollout, start
+from jaxrl.acting.rollout import look_around, rollout, start
 from jaxrl.types import Algorithm, Array, Environment, Key, TrainState
 
 
@@ -21,8 +21,8 @@ def make(env: Environment, algorithm: Algorithm) -> tuple[Callable, Callable]:
     num_envs = env.spec.num_envs
 
     def init(key: Key, hyper) -> TrainState:
-        agent_key, actor_key, key = jax.random.split(key, 3)
-        agent = algorithm.init(agent_key, hyper)
+        agent_key, actor_key, key, look_key = jax.random.split(key, 4)
+        agent = look_around(env, algorithm, algorithm.init(agent_key, hyper), look_key)
         return TrainState(agent, start(env, algorithm, actor_key), key, jnp.int32(0))
 
     def iterate(state: TrainState, finished: statistics.Finished):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.acting import statistics
-from jaxrl.acting.rollout import Actor, gather, go_on, num_chunks, start
+from jaxrl.acting.rollout import Actor, gather, go_on, look_around, num_chunks, start
 from jaxrl.types import Algorithm, Array, Environment, Key, PyTree, Timestep, TrainState
 
 
@@ -31,7 +31,7 @@ class Memory(NamedTuple):
 class Pieces(NamedTuple):
     """What is compiled."""
 
-    begin: Callable  # (key, hyper) -> agent, key of the environments' reset, key of the run
+    begin: Callable  # (key, hyper) -> agent, keys of the environments' reset, of the run, of looking around
     split: Callable  # key -> key, raw keys of the choices [T, ...], key of learning
     blank: Callable  # (agent, actor) -> finished, memory, of nothing
     choose: Callable  # (agent, actor, raw keys [T, ...], t []) -> action, carry, memo
@@ -46,8 +46,8 @@ def pieces(env: Environment, algorithm: Algorithm) -> Pieces:
     chunk = length // num_chunks(algorithm, env.spec)
 
     def begin(key, hyper):
-        agent_key, actor_key, key = jax.random.split(key, 3)
-        return algorithm.init(agent_key, hyper), actor_key, key
+        agent_key, actor_key, key, look_key = jax.random.split(key, 4)
+        return algorithm.init(agent_key, hyper), actor_key, key, look_key
 
     def split(key):
         key, act_key, learn_key = jax.random.split(key, 3)
@@ -110,7 +110,8 @@ def make(env: Environment, algorithm: Algorithm, place: Callable = jax.device_pu
 
     def init(key: Key, hyper) -> TrainState:
         nonlocal under_way
-        agent, actor_key, key = compiled.begin(key, hyper)
+        agent, actor_key, key, look_key = compiled.begin(key, hyper)
+        agent = look_around(env, algorithm, agent, look_key)
         under_way = place(start(env, algorithm, actor_key))
         warm_up(agent, under_way)
         return TrainState(agent, under_way, key, place(np.int32(0)))

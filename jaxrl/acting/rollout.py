@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.acting import statistics
+from jaxrl.envs.trajectory import player, random_policy
 from jaxrl.envs.wrappers import select
 from jaxrl.types import Algorithm, Array, Environment, Key, PyTree, Rollout, Spec, Timestep
 
@@ -39,6 +40,16 @@ def start(env: Environment, algorithm: Algorithm, key: Key) -> Actor:
     chex.assert_tree_shape_prefix((timestep.obs, timestep.final_obs), (num_envs,))
     carry = algorithm.carry(num_envs)
     return Actor(carry, env_state, timestep.obs, jnp.ones(num_envs, bool), statistics.start(num_envs))
+
+
+def look_around(env: Environment, algorithm: Algorithm, agent: PyTree, key: Key) -> PyTree:
+    """The agent after it was shown `algorithm.random_steps` env steps of random actions, rounded up to whole rows."""
+    if not algorithm.random_steps:
+        return agent
+    reset_key, act_key = jax.random.split(key)
+    keys = jax.random.split(act_key, -(-algorithm.random_steps // env.spec.num_envs))
+    _, (_, steps) = player(env, random_policy(env))(reset_key, keys)
+    return algorithm.look(agent, steps.obs, steps.valid)
 
 
 def rollout(

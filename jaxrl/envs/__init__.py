@@ -7,19 +7,35 @@ from jaxrl.find import find
 from jaxrl.types import Environment
 
 # Files of this folder that are no suites.
-HELPERS = ("check", "dlpack", "folding", "spaces", "torch_contracts", "trajectory", "transforms", "wrappers")
+HELPERS = (
+    "check",
+    "dlpack",
+    "folding",
+    "randomization",
+    "spaces",
+    "torch_contracts",
+    "trajectory",
+    "transforms",
+    "wrappers",
+)
+CHOICES = {"obs_dtype": ("float32", "bfloat16", "float16")}
 LIMITS = {"masked": (0, 10_000_000), "sticky_actions": (0.0, 1.0), "frame_stack": (1, 1000)}
 
 
 def default_config() -> ConfigDict:
     """The keys of the group `env` that every suite has."""
     config = ConfigDict()
+    config.obs_keys = ()  # parts of a dict observation that are shown; () = all
+    config.flatten = False  # observations are shown as one vector, their parts in the order of their names
+    config.obs_dtype = "float32"  # of the numbers in observations; a rollout of half of it takes half the memory
     config.masked = ()  # positions in the observation that are not shown, such as those of the velocities
     config.last_action = False  # observations also show the last action (last_action), for policies with memory
     config.last_reward = False  # and the last reward (last_reward)
     config.show_time = False  # and the steps since the episode began (time)
+    config.show_return = False  # and the sum of its rewards so far (return)
     config.frame_stack = 1  # observations that are shown as one, side by side along the last axis
     config.sticky_actions = 0.0  # probability that an action is the one before it again
+    config.stagger = False  # the first episodes in training begin at random places of the clock; suites on device
     return config
 
 
@@ -35,8 +51,17 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
         ConfigError: there is no such suite or environment, it lacks what it needs, or `masked` does not fit it.
     """
     env = find("envs", config.suite).make(config, num_envs, restarts)
+    if config.stagger and restarts:
+        env = transforms.stagger(env)
     env = transforms.stick_actions(env, config.sticky_actions)
+    env = transforms.keep(env, config.obs_keys)
+    if config.flatten:
+        env = transforms.flatten(env)
     env = transforms.hide(env, config.masked)
     env = transforms.stack_frames(env, config.frame_stack)
     env = transforms.remember_last(env, config.last_action, config.last_reward)
-    return transforms.show_time(env) if config.show_time else env
+    if config.show_time:
+        env = transforms.show_time(env)
+    if config.show_return:
+        env = transforms.show_return(env)
+    return transforms.cast(env, config.obs_dtype)

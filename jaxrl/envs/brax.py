@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jaxrl.envs import wrappers
+from jaxrl.envs import randomization, wrappers
 from jaxrl.find import nearest
 from jaxrl.types import Box, ConfigError, Environment, Spec
 
@@ -28,6 +28,7 @@ def default_config() -> ConfigDict:
     config.backend = "spring"  # physics: spring (fastest), generalized, positional, mjx
     config.episode_length = 1000  # physics steps after which an episode is truncated
     config.action_repeat = 1  # physics steps for which an action is held
+    config.randomization = ""  # 'package.module:function', physics of each episode: (sys, keys [N]) -> (sys, axes)
     return config
 
 
@@ -65,16 +66,21 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     # TF32 harms the physics; https://github.com/google-deepmind/mujoco_playground/issues/86.
     precise = jax.default_matmul_precision("highest")
 
+    physics = randomization.make(randomization.users(config.randomization), env.unwrapped.sys)
+
     def reset(key):
-        with precise:
-            state = env.reset(jax.random.key_data(key))  # Brax's own code splits raw keys
-        return state, state.obs
+        keys = jax.random.key_data(jax.random.split(key))  # Brax's own code splits raw keys
+        numbers = physics.draw(keys[1])
+        with precise, having(env, physics.model(numbers)):
+            state = env.reset(keys[0])
+        return (numbers, state), state.obs
 
     def step(state, action):
-        with precise:
+        numbers, state = state
+        with precise, having(env, physics.model(numbers)):
             state = env.step(state, jnp.clip(action, -1.0, 1.0))
         # A copy: Brax's environments write into the dictionary of their state.
-        return state, wrappers.Single(state.obs, state.reward, state.done > 0, dict(state.metrics))
+        return (numbers, state), wrappers.Single(state.obs, state.reward, state.done > 0, dict(state.metrics))
 
     action = Box((env.action_size,))
     time_limit = math.ceil(config.episode_length / config.action_repeat)
@@ -83,6 +89,16 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     _, obs = jax.eval_shape(reset, jax.random.key(0))
     spec = Spec(num_envs, jax.ShapeDtypeStruct(obs.shape, obs.dtype), action, time_limit)
     return Environment(reset_all, step_all, spec)
+
+
+@contextlib.contextmanager
+def having(env, sys):
+    """The environment with other physics for a while, as Brax's own wrapper gives it them."""
+    before, env.unwrapped.sys = env.unwrapped.sys, sys
+    try:
+        yield
+    finally:
+        env.unwrapped.sys = before
 
 
 def _library():

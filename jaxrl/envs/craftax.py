@@ -20,6 +20,7 @@ from jaxrl.types import ConfigError, Discrete, Environment, Spec
 
 LIMITS = {"episode_length": (0, 10_000_000)}
 NEVER = LIMITS["episode_length"][1] + 1  # steps
+PERIOD = 512  # steps between fresh worlds; a world costs as much to make as about 24 steps in it
 NAMES = ("Craftax-Classic-Pixels-v1", "Craftax-Classic-Symbolic-v1", "Craftax-Pixels-v1", "Craftax-Symbolic-v1")
 
 
@@ -71,7 +72,7 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
         return (after, episode_key), wrappers.Single(jnp.asarray(obs, jnp.float32), reward, terminated, metrics)
 
     space = Discrete(env.num_actions)
-    reset_all, step_all = wrappers.restarting(reset, step, num_envs, space, time_limit, restarts)
+    reset_all, step_all = wrappers.restarting(reset, step, num_envs, space, time_limit, restarts, PERIOD)
     _, obs = jax.eval_shape(reset, jax.random.key(0))
     return Environment(reset_all, step_all, Spec(num_envs, obs, space, time_limit))
 

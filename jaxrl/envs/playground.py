@@ -6,6 +6,7 @@ observation in parts, `state` is what the policy sees and `privileged_state` wha
 names. Policies act in [-1, 1]: what a Gaussian samples beyond is clipped here.
 """
 
+import contextlib
 import math
 import subprocess
 
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jaxrl.envs import wrappers
+from jaxrl.envs import randomization, wrappers
 from jaxrl.envs.brax import quiet
 from jaxrl.find import nearest
 from jaxrl.types import Box, ConfigError, Environment, Spec
@@ -31,6 +32,7 @@ def default_config() -> ConfigDict:
     config.impl = "jax"  # of MJX: jax runs everywhere; warp is made for NVIDIA and needs warp-lang
     config.episode_length = 0  # control steps after which an episode is truncated; 0 = as Playground has it
     config.action_repeat = 0  # control steps for which an action is held; 0 = as Playground has it
+    config.randomization = ""  # physics of each episode: playground = its own for this robot, or your 'module:function'
     return config
 
 
@@ -55,18 +57,23 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     # TF32 harms the physics; https://github.com/google-deepmind/mujoco_playground/issues/86.
     precise = jax.default_matmul_precision("highest")
 
+    physics = randomization.make(_randomizer(config), env.mjx_model)
+
     def reset(key):
-        with precise, quiet():
-            state = env.reset(jax.random.key_data(key))  # some of Playground's own code splits raw keys
-        return state, _see(state.obs)
+        keys = jax.random.key_data(jax.random.split(key))  # some of Playground's own code splits raw keys
+        numbers = physics.draw(keys[1])
+        with precise, quiet(), _having(env, physics.model(numbers)):
+            state = env.reset(keys[0])
+        return (numbers, state), _see(state.obs)
 
     def step(state, action):
-        state = jax.tree.map(lambda x: x, state)  # a copy: its environments write into the dictionaries of their state
-        with precise, quiet():
+        # A copy: its environments write into the dictionaries of their state.
+        numbers, state = jax.tree.map(lambda x: x, state)
+        with precise, quiet(), _having(env, physics.model(numbers)):
             state = env.step(state, jnp.clip(action, -1.0, 1.0))
         metrics = {name: jnp.asarray(value, jnp.float32) for name, value in state.metrics.items()}
         reward = jnp.asarray(state.reward, jnp.float32)
-        return state, wrappers.Single(_see(state.obs), reward, state.done > 0, metrics)
+        return (numbers, state), wrappers.Single(_see(state.obs), reward, state.done > 0, metrics)
 
     action = Box((env.action_size,))
     time_limit = math.ceil(episode_length / action_repeat)
@@ -74,6 +81,28 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     reset_all, step_all = wrappers.restarting(reset, step, num_envs, action, time_limit, restarts)
     _, obs = jax.eval_shape(reset, jax.random.key(0))
     return Environment(reset_all, step_all, Spec(num_envs, obs, action, time_limit))
+
+
+def _randomizer(config):
+    """The function that draws physics, or None."""
+    if config.randomization != "playground":
+        return randomization.users(config.randomization)
+    function = _library().get_domain_randomizer(config.name)
+    if function is None:
+        raise ConfigError(
+            f"config.env.randomization='playground' has none for {config.name}; leave it out, or name your own."
+        )
+    return function
+
+
+@contextlib.contextmanager
+def _having(env, model):
+    """The environment with other physics for a while, as Playground's own wrapper gives it them."""
+    before, env.unwrapped._mjx_model = env.unwrapped._mjx_model, model
+    try:
+        yield
+    finally:
+        env.unwrapped._mjx_model = before
 
 
 def _library():

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.envs import spaces
+from jaxrl.envs import spaces, wrappers
 from jaxrl.envs.wrappers import select
+from jaxrl.find import nearest
 from jaxrl.types import Array, ConfigError, Environment, Key, PyTree
 
 
@@ -37,16 +38,109 @@ def hide(env: Environment, positions: tuple[int, ...]) -> Environment:
     def see(obs):
         return obs | {"policy": obs["policy"][..., shown]} if isinstance(obs, dict) else obs[..., shown]
 
-    def blind(state, timestep):
+    return change_obs(env, see)
+
+
+def keep(env: Environment, names: tuple[str, ...]) -> Environment:
+    """Shows only some of the parts of an observation that is a dict; a mask of actions stays.
+
+    Args:
+        env: itself if there are no names.
+        names: of the parts.
+
+    Raises:
+        ConfigError: the observation has no such part, or no parts.
+    """
+    parts = list(env.spec.obs) if isinstance(env.spec.obs, dict) else []
+    for name in names:
+        if name not in parts:
+            cure = nearest(name, parts) if parts else "the observation has no parts; leave it out."
+            raise ConfigError(f"config.env.obs_keys={name!r} is not in the observation; {cure}")
+    kept = [name for name in parts if name in (*names, "action_mask")]
+    return change_obs(env, lambda obs: {name: obs[name] for name in kept}) if names else env
+
+
+def flatten(env: Environment) -> Environment:
+    """Shows the parts of an observation as one vector of float32, in the order of their names, each as its rows.
+
+    What the critic alone sees, and a mask of actions, stay beside it, and it is then the dict's `policy`.
+    """
+    special = ("action_mask", "critic")
+
+    def see(obs):
+        parts = named(obs)
+        rest = {name: parts.pop(name) for name in special if name in parts}
+        vectors = [x.reshape(x.shape[0], -1).astype(jnp.float32) for x in jax.tree.leaves(parts)]
+        vector = jnp.concatenate(vectors, axis=1)
+        return rest | {"policy": vector} if rest else vector
+
+    return change_obs(env, see)
+
+
+def cast(env: Environment, dtype: str) -> Environment:
+    """Shows numbers in another precision, which saves memory in a rollout; images of bytes and masks stay as they are.
+
+    Args:
+        env: itself if its numbers are float32 and so is dtype.
+        dtype: 'float32', 'bfloat16' or 'float16'.
+    """
+
+    def one(x):
+        return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    floats = [x for x in jax.tree.leaves(env.spec.obs) if jnp.issubdtype(x.dtype, jnp.floating)]
+    if all(x.dtype == jnp.dtype(dtype) for x in floats):
+        return env
+    return change_obs(env, lambda obs: jax.tree.map(one, obs))
+
+
+def change_obs(env: Environment, see: Callable) -> Environment:
+    """`env` as another sees it: see is obs [N, ...] -> what is shown [N, ...]."""
+
+    def change(state, timestep):
         return state, timestep._replace(obs=see(timestep.obs), final_obs=see(timestep.final_obs))
 
-    part = jax.ShapeDtypeStruct(shown.shape, whole.dtype)
-    obs = env.spec.obs | {"policy": part} if isinstance(env.spec.obs, dict) else part
+    rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct((env.spec.num_envs, *x.shape), x.dtype), env.spec.obs)
+    shown = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), jax.eval_shape(see, rows))
     return Environment(
-        lambda key: blind(*env.reset(key)),
-        lambda state, action: blind(*env.step(state, action)),
-        env.spec._replace(obs=obs),
+        lambda key: change(*env.reset(key)),
+        lambda state, action: change(*env.step(state, action)),
+        env.spec._replace(obs=shown),
     )
+
+
+def change_reward(env: Environment, change: Callable) -> Environment:
+    """`env` with another reward: change is reward [N] or [N, H] -> the same shape, as `functional.rewards.shape` is.
+
+    What is reported is then of the changed reward; `ppo.reward_scale` and its like change only what is learned from.
+    """
+
+    def step(state, action):
+        state, timestep = env.step(state, action)
+        return state, timestep._replace(reward=change(timestep.reward))
+
+    return env._replace(step=step)
+
+
+def stagger(env: Environment) -> Environment:
+    """Begins at a random place of the clock in each environment, so that their first episodes end at different times.
+
+    As `init_at_random_ep_len` of rsl_rl, https://github.com/leggedrobotics/rsl_rl.
+
+    Raises:
+        ConfigError: the environment's clock is its own.
+    """
+    state, _ = jax.eval_shape(env.reset, jax.random.key(0)) if env.spec.traceable else (None, None)
+    if not isinstance(state, wrappers.State):
+        raise ConfigError("config.env.stagger=True needs an environment on device that jaxrl counts for; leave it out.")
+
+    def reset(key):
+        reset_key, steps_key = jax.random.split(key)
+        state, timestep = env.reset(reset_key)
+        steps = jax.random.randint(steps_key, state.steps.shape, 0, env.spec.truncation_interval)
+        return state._replace(steps=steps), timestep
+
+    return env._replace(reset=reset)
 
 
 class Looking(NamedTuple):
@@ -124,6 +218,19 @@ def show_time(env: Environment) -> Environment:
     then = lambda time, obs, action, reward: time + 1.0  # noqa: E731
     more = {"time": jax.ShapeDtypeStruct((1,), jnp.float32)}
     return with_memory(env, first, then, lambda obs, time: named(obs) | {"time": time}, named(env.spec.obs) | more)
+
+
+def show_return(env: Environment) -> Environment:
+    """Shows, beside the observation, the sum of the episode's rewards so far: `return` [N, H] float32.
+
+    What an array becomes, and what a critic sees, is as in `remember_last`.
+    """
+    shape = (env.spec.num_envs, env.spec.num_value_heads)
+    more = {"return": jax.ShapeDtypeStruct(shape[1:], jnp.float32)}
+    first = lambda obs: jnp.zeros(shape)  # noqa: E731
+    then = lambda total, obs, action, reward: total + reward.reshape(shape)  # noqa: E731
+    see = lambda obs, total: named(obs) | {"return": total}  # noqa: E731
+    return with_memory(env, first, then, see, named(env.spec.obs) | more)
 
 
 def stack_frames(env: Environment, number: int) -> Environment:

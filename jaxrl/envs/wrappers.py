@@ -1,9 +1,8 @@
 """Turns one environment of pure functions into N that restart themselves from fresh initial states.
 
-Letters in shapes: N environments, I the interval of renewal.
+Letters in shapes: N environments.
 """
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,6 +11,8 @@ import jax.numpy as jnp
 
 from jaxrl.envs import spaces
 from jaxrl.types import Array, Key, PyTree, Space, Timestep
+
+PERIOD = 32  # steps
 
 
 class Single(NamedTuple):
@@ -29,7 +30,7 @@ class State(NamedTuple):
     state: PyTree  # [N, ...] of the environments
     fresh: PyTree  # [N, ...] (state, obs) that each environment restarts from; () without restarts
     steps: Array  # [N] int32, of the episode under way
-    turn: Array  # [] int32 in [0, I), which environments get a new initial state next
+    age: Array  # [] int32, steps since these initial states were drawn
     key: Key
 
 
@@ -40,12 +41,13 @@ def restarting(
     action: Space,
     time_limit: int,
     restarts: bool = True,
+    period: int = PERIOD,
 ) -> tuple[Callable, Callable]:
     """N environments with a time limit that go on with a new episode in the step that ends one.
 
     A real reset costs about as much as a step, so not every environment can have one in every step: each has an
-    initial state in store, and one environment in I gets its store renewed at each step. An episode that lasts
-    longer than I steps therefore never begins like the one before it, and no two environments begin alike.
+    initial state in store, and all stores are renewed at once every `period` steps. An episode that lasts longer than
+    that therefore never begins like the one before it, and no two environments begin alike.
 
     Args:
         reset: key -> (state, obs) of one environment.
@@ -54,11 +56,11 @@ def restarting(
         action: space of one environment's action.
         time_limit: steps after which an episode is truncated.
         restarts: False plays one episode in each environment and has no store; what follows its end means nothing.
+        period: steps; a reset that costs as much as c steps adds c / period to the cost of each.
 
     Returns:
         reset: key -> (State, Timestep), and step: (State, action [N, ...]) -> (State, Timestep).
     """
-    interval = renewal_interval(num_envs)
 
     def draw(keys):
         draw_one = jax.vmap(reset)
@@ -77,6 +79,9 @@ def restarting(
         timestep = Timestep(obs, reward, nothing, nothing, obs, metrics, ~nothing)
         return State(state, fresh, jnp.zeros(num_envs, jnp.int32), jnp.int32(0), key), timestep
 
+    def renew(fresh, key):  # raw keys: typed ones do not go through sometimes()
+        return draw(jax.random.split(jax.random.wrap_key_data(key), num_envs))
+
     def go_on(env_state, action):
         key, renew_key = jax.random.split(env_state.key)
         state, single = jax.vmap(step)(env_state.state, action)
@@ -84,35 +89,44 @@ def restarting(
         terminated = single.terminated
         truncated = (steps >= time_limit) & ~terminated
         done = terminated | truncated
-        obs, fresh, turn = single.obs, env_state.fresh, env_state.turn
+        obs, fresh, age = single.obs, env_state.fresh, (env_state.age + 1) % period
         if restarts:
-            fresh = renew(fresh, draw(jax.random.split(renew_key, num_envs // interval)), turn, interval)
+            fresh = sometimes(age == 0, renew, fresh, jax.random.key_data(renew_key))
             state, obs = select(done, fresh, (state, obs))
-            turn = (turn + 1) % interval
         valid = jnp.ones_like(done)
         timestep = Timestep(obs, single.reward, terminated, truncated, single.obs, single.metrics, valid)
-        return strong(State(state, fresh, jnp.where(done, 0, steps), turn, key)), strong(timestep)
+        return strong(State(state, fresh, jnp.where(done, 0, steps), age, key)), strong(timestep)
 
     return begin, go_on
 
 
-def renewal_interval(num_envs: int) -> int:
-    """I: a power of two up to 16 that divides N and leaves 8 renewals a step, so that 8 devices have equal shares."""
-    interval = math.gcd(num_envs, 16)
-    while interval > 1 and num_envs // interval < 8:
-        interval //= 2
-    return interval
+def sometimes(when: Array, change: Callable, tree: PyTree, *rest: PyTree) -> PyTree:
+    """`change(tree, *rest)` where `when` holds, else `tree`, and what is not wanted is not computed, also under vmap.
 
+    A plain `jax.lax.cond` computes both sides once it is mapped. Here the copies are asked together: nothing is
+    computed unless one of them wants it, as seeds that go in step all do at the same time.
 
-def renew(store: PyTree, new: PyTree, turn: Array, interval: int) -> PyTree:
-    """Writes N/I new entries over those environments of [N, ...] whose turn it is: i with i mod I = turn."""
+    Args:
+        when: [] bool.
+        change: pure, with no arrays of a mapped axis in its closure; keeps shapes and types.
+        tree, rest: pytrees of arrays, not of typed keys.
+    """
 
-    def write(old, new):
-        table = old.reshape(old.shape[0] // interval, interval, *old.shape[1:])
-        mine = (jnp.arange(interval) == turn).reshape(1, interval, *([1] * (old.ndim - 1)))
-        return jnp.where(mine, new[:, None], table).reshape(old.shape)
+    @jax.custom_batching.custom_vmap
+    def choose(when, tree, *rest):
+        return jax.lax.cond(when, change, lambda tree, *rest: tree, tree, *rest)
 
-    return jax.tree.map(write, store, new)
+    @choose.def_vmap
+    def mapped(size, in_batched, when, tree, *rest):
+        def everywhere(is_mapped, x):
+            return x if is_mapped else jnp.broadcast_to(x, (size, *x.shape))
+
+        when, tree, *rest = jax.tree.map(everywhere, list(in_batched), [when, tree, *rest])
+        one = lambda tree, when, *rest: jax.tree.map(lambda a, b: jnp.where(when, a, b), change(tree, *rest), tree)  # noqa: E731
+        new = sometimes(when.any(), jax.vmap(one), tree, when, *rest)
+        return new, jax.tree.map(lambda x: True, new)
+
+    return choose(when, tree, *rest)
 
 
 def select(condition: Array, yes: PyTree, no: PyTree) -> PyTree:

@@ -1,6 +1,5 @@
 """What ends a run before its time: a rule of the user's, a signal, a number that is not finite."""
 
-import importlib
 import math
 import signal
 import threading
@@ -8,7 +7,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict, config_dict
 
-from jaxrl.types import ConfigError
+from jaxrl import find
 
 LIMITS = {"stop.wall_clock_limit_s": (0.0, None)}
 
@@ -59,7 +58,8 @@ def stop_rule(config: ConfigDict) -> Callable[[dict], str]:
     Raises:
         ConfigError: the predicate cannot be imported.
     """
-    predicate = _predicate(config.predicate)
+    path = config.predicate
+    predicate = find.function(path, "config.stop.predicate") if path else lambda row: False
 
     def reason(row: dict) -> str:
         best, limit = config.target_return, config.wall_clock_limit_s
@@ -68,22 +68,10 @@ def stop_rule(config: ConfigDict) -> Callable[[dict], str]:
         if limit is not None and row["wall_seconds"] >= limit:
             return f"config.stop.wall_clock_limit_s={limit:g} has passed"
         if predicate(row):
-            return f"config.stop.predicate={config.predicate} is true"
+            return f"config.stop.predicate={path} is true"
         return ""
 
     return reason
-
-
-def _predicate(path: str) -> Callable[[dict], bool]:
-    if not path:
-        return lambda row: False
-    module, _, name = path.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"config.stop.predicate={path!r} cannot be imported ({error}); write 'package.module:function'."
-        ) from None
 
 
 class Signals:

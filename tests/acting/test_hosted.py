@@ -47,6 +47,7 @@ CASES = {
     "memory": {"env.name": "recall", "network.core": "gru", "network.core_size": 8, "ppo.segment_length": 4},
     "masks": {"env.name": "masked_arms"},
     "heads": {"env.name": "two_heads"},
+    "random steps": {"env.name": "fuse", "ppo.random_steps": 40},
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import jaxrl
 from jaxrl import library
-from jaxrl.envs import transforms
+from jaxrl.envs import spaces, transforms
 from jaxrl.types import Box, ConfigError, Environment, Spec, Timestep
 
 NUM_ENVS = 3
@@ -116,3 +116,81 @@ def test_they_compose_and_appear_in_the_spec():
     shapes = {name: leaf.shape for name, leaf in env.spec.obs.items()}
     assert shapes == {"policy": (2,), "last_action": (1,), "time": (1,)}
     assert library.check_env(env, 30).faults == ()
+
+
+def test_only_the_named_parts_are_shown_and_the_mask():
+    whole = make("masked_arms")
+    env = transforms.keep(make_parts(), ("b",))
+    assert set(env.spec.obs) == {"b", "action_mask"}
+    _, first = env.reset(jax.random.key(0))
+    assert set(first.obs) == set(first.final_obs) == {"b", "action_mask"}
+    assert transforms.keep(whole, ()) is whole
+
+
+def make_parts():
+    """Shows three parts and what is only the critic's."""
+    parts = {
+        "b": jnp.arange(NUM_ENVS * 4.0).reshape(NUM_ENVS, 2, 2),
+        "a": jnp.full((NUM_ENVS, 1), 7, jnp.int32),
+        "critic": jnp.ones((NUM_ENVS, 5)),
+        "action_mask": jnp.ones((NUM_ENVS, 2), bool),
+    }
+    no = jnp.zeros(NUM_ENVS, bool)
+    timestep = Timestep(parts, jnp.full(NUM_ENVS, 2.0), no, no, parts, {}, ~no)
+    shown = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), parts)
+    return Environment(lambda key: ((), timestep), lambda *_: ((), timestep), Spec(NUM_ENVS, shown, Box((1,)), 1))
+
+
+def test_parts_become_one_vector_in_the_order_of_their_names_beside_what_is_special():
+    env = transforms.flatten(make_parts())
+    assert env.spec.obs["policy"] == jax.ShapeDtypeStruct((5,), jnp.float32)
+    assert set(env.spec.obs) == {"policy", "critic", "action_mask"}
+    _, first = env.reset(jax.random.key(0))
+    np.testing.assert_array_equal(first.obs["policy"], [[7, 0, 1, 2, 3], [7, 4, 5, 6, 7], [7, 8, 9, 10, 11]])
+    alone = transforms.flatten(make("image"))
+    assert isinstance(alone.spec.obs, jax.ShapeDtypeStruct) and len(alone.spec.obs.shape) == 1
+
+
+def test_numbers_are_shown_in_another_precision_and_the_rest_as_it_is():
+    env = transforms.cast(make_parts(), "bfloat16")
+    assert {name: str(part.dtype) for name, part in env.spec.obs.items()} == {
+        "a": "int32",
+        "action_mask": "bool",
+        "b": "bfloat16",
+        "critic": "bfloat16",
+    }
+    _, first = env.reset(jax.random.key(0))
+    assert jax.tree.map(lambda x: x.dtype, first.obs) == jax.tree.map(lambda x: x.dtype, env.spec.obs)
+
+
+def test_the_sum_of_the_rewards_is_shown_and_begins_anew():
+    env = transforms.show_return(transforms.change_reward(counter(), lambda reward: reward + 0.5))
+    first, steps = play(env, NOTHING)
+    np.testing.assert_array_equal(first.obs["return"], [0.0])
+    np.testing.assert_array_equal(steps.obs["return"][:5, 0], [0.5, 1.0, 0.0, 0.5, 1.0])
+    np.testing.assert_array_equal(steps.final_obs["return"][:4, 0], [0.5, 1.0, 1.5, 0.5])
+    np.testing.assert_array_equal(steps.reward, np.full(7, 0.5))
+
+
+def test_first_episodes_begin_at_different_times_and_later_ones_are_whole():
+    length, rows = 8, 64
+    env = jaxrl.make_env("probe/clock", rows, episode_length=length, stagger=True)
+    state, _ = env.reset(jax.random.key(0))
+    action = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), spaces.example(env.spec.action, rows))
+    steps = jax.lax.scan(lambda state, _: env.step(state, action), state, None, length=3 * length)[1]
+    ends = [np.flatnonzero(column) for column in np.asarray(steps.truncated).T]
+    first = np.array([end[0] for end in ends])
+    assert set(first) == set(range(length))
+    assert all((np.diff(end) == length).all() for end in ends)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [({"obs_keys": ("x",)}, "obs_keys='x' is not in the observation"), ({"stagger": True}, "stagger=True needs")],
+)
+def test_what_does_not_fit_is_one_line(options, message):
+    with pytest.raises(ConfigError, match=f"^config.env.{message}[^\n]*$"):
+        if "stagger" in options:
+            transforms.stagger(counter())
+        else:
+            make("image", **options)

@@ -12,7 +12,7 @@ from jaxrl.types import Box, ConfigError
 LIMIT = 5
 
 
-def counter(num_envs, terminate_at=None, time_limit=LIMIT, restarts=True):
+def counter(num_envs, terminate_at=None, time_limit=LIMIT, restarts=True, period=wrappers.PERIOD):
     """Environments whose state is (where the episode began, steps since); the observation is their sum."""
 
     def reset(key):
@@ -25,7 +25,7 @@ def counter(num_envs, terminate_at=None, time_limit=LIMIT, restarts=True):
         ends = jnp.array(False) if terminate_at is None else steps >= terminate_at
         return (began, steps), wrappers.Single(began + steps, action[0], ends, {"steps": steps})
 
-    reset, step = wrappers.restarting(reset, step, num_envs, Box((1,)), time_limit, restarts)
+    reset, step = wrappers.restarting(reset, step, num_envs, Box((1,)), time_limit, restarts, period)
     return jax.jit(reset), jax.jit(step)
 
 
@@ -59,27 +59,58 @@ def test_final_obs_is_the_true_last_observation_and_obs_the_next_episodes_first(
     np.testing.assert_allclose(seen.final_obs[1:LIMIT], seen.obs[1:LIMIT])
 
 
-def test_each_episode_begins_somewhere_else():
+@pytest.mark.parametrize("period", [1, 4, 8])
+def test_each_episode_begins_somewhere_else(period):
     num_envs, episodes = 32, 6
-    seen = play(*counter(num_envs, time_limit=8), num_envs, 8 * episodes)
+    seen = play(*counter(num_envs, time_limit=8, period=period), num_envs, 8 * episodes)
     starts = seen.obs[::8]  # [episodes + 1, N]
     assert len(np.unique(starts)) == starts.size
 
 
-def test_initial_states_are_renewed_in_turn():
-    store, new = jnp.arange(8.0), -jnp.ones(2)
-    for turn in range(4):
-        renewed = wrappers.renew(store, new, jnp.int32(turn), interval=4)
-        expected = np.arange(8.0)
-        expected[[turn, 4 + turn]] = -1
-        np.testing.assert_array_equal(renewed, expected)
+def test_within_a_period_an_episode_begins_as_the_one_before_and_after_it_does_not():
+    seen = play(*counter(8, time_limit=8, period=24), 8, 48)
+    starts = seen.obs[::8]  # at steps 0, 8, 16, 24, ...; drawn anew at steps 24 and 48
+    np.testing.assert_array_equal(starts[1], starts[2])
+    np.testing.assert_array_equal(starts[3], starts[4])
+    assert (starts[3] != starts[2]).all() and (starts[6] != starts[5]).all() and (starts[1] != starts[0]).all()
 
 
-@pytest.mark.parametrize("num_envs", [1, 3, 8, 20, 64, 100, 256, 4096])
-def test_renewal_interval_divides_the_environments(num_envs):
-    interval = wrappers.renewal_interval(num_envs)
-    assert num_envs % interval == 0
-    assert interval == 1 or num_envs // interval >= 8
+def test_what_is_not_wanted_is_not_computed_also_where_it_is_mapped():
+    computed = []
+
+    def double(x, offset):
+        jax.debug.callback(lambda: computed.append(1))
+        return 2 * x + offset
+
+    def choose(when, x, offset):
+        return wrappers.sometimes(when, double, x, offset)
+
+    x, offset = jnp.arange(6.0).reshape(3, 2), jnp.ones((3, 2))
+    for mapped in (jax.vmap(choose), jax.vmap(jax.vmap(choose, in_axes=(None, 0, 0)), in_axes=(0, 0, 0))):
+        computed.clear()
+        np.testing.assert_array_equal(jax.jit(mapped)(jnp.zeros(3, bool), x, offset), x)
+        jax.effects_barrier()
+        assert not computed
+        one = jax.jit(mapped)(jnp.array([False, True, False]), x, offset)
+        jax.effects_barrier()
+        np.testing.assert_array_equal(one, [x[0], 2 * x[1] + 1, x[2]])
+        assert computed
+    np.testing.assert_array_equal(jax.jit(choose)(True, x, offset), 2 * x + offset)
+
+
+def test_a_mapped_seed_restarts_as_it_does_alone():
+    reset, step = counter(4, time_limit=3, period=2)
+
+    def run(key):
+        state, first = reset(key)
+        go = lambda state, _: step(state, jnp.ones((4, 1)))  # noqa: E731
+        return first.obs, jax.lax.scan(go, state, None, length=12)[1].obs
+
+    keys = jax.random.split(jax.random.key(0), 3)
+    together = jax.jit(jax.vmap(run))(keys)
+    for i, key in enumerate(keys):
+        for one, alone in zip(together, jax.jit(run)(key), strict=True):
+            np.testing.assert_array_equal(one[i], alone)
 
 
 def test_state_has_no_weak_types_and_keeps_its_types():

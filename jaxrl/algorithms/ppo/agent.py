@@ -35,6 +35,7 @@ def make(config: ConfigDict, spec: Spec) -> Algorithm:
     network = actor_critic.make(config.network, spec)
     reference, note = configs.KL_REFERENCES[ppo.kl_reference]
     keep = lambda moments, x: x  # noqa: E731
+    stay = lambda moments, x, valid: moments  # noqa: E731
     parts = Parts(
         network=network,
         auxiliary=network.auxiliary or (lambda params, carry, obs, reset: {}),
@@ -59,6 +60,7 @@ def make(config: ConfigDict, spec: Spec) -> Algorithm:
         ),
         bootstrap=configs.BOOTSTRAPS[ppo.bootstrap],
         normalize_obs=functools.partial(normalize.normalize, clip=ppo.obs_clip) if ppo.normalize_obs else keep,
+        follow_obs=stay if ppo.random_steps else normalize.update,
         normalize_value=normalize.normalize if ppo.normalize_value else keep,
         denormalize_value=normalize.denormalize if ppo.normalize_value else keep,
         normalize_advantage={
@@ -79,6 +81,8 @@ def make(config: ConfigDict, spec: Spec) -> Algorithm:
         hyper=configs.hyper_of(ppo, spec),
         unroll_length=ppo.unroll_length,
         segment_length=parts.segment_length,
+        random_steps=ppo.random_steps,
+        look=look,
     )
 
 
@@ -150,9 +154,14 @@ def init(parts: Parts, key: Key, hyper: Hyper) -> State:
     )
 
 
+def look(state: State, obs: PyTree, valid: Array) -> State:
+    """The agent whose normaliser has seen obs [T, N, ...], of which those count that are valid [T, N]."""
+    return state._replace(obs_moments=normalize.update(state.obs_moments, obs, valid))
+
+
 def act(parts: Parts, state: State, carry: PyTree, obs: PyTree, reset: Array, key: Key) -> tuple[PyTree, PyTree, Memo]:
     """Samples actions for N environments and remembers what learning from them takes."""
-    distribution, values, carry = _look(parts, state, carry, obs, reset)
+    distribution, values, carry = _apply(parts, state, carry, obs, reset)
     sample = distribution.sample(key)
     value = parts.denormalize_value(state.value_moments, values.expectation()[0])
     distribution, sample, log_prob = jax.tree.map(lambda x: x[0], (distribution, sample, distribution.log_prob(sample)))
@@ -161,11 +170,11 @@ def act(parts: Parts, state: State, carry: PyTree, obs: PyTree, reset: Array, ke
 
 def policy(parts: Parts, state: State, carry: PyTree, obs: PyTree, reset: Array) -> tuple[PyTree, PyTree]:
     """The deterministic actions of N environments: what is evaluated and exported."""
-    distribution, _, carry = _look(parts, state, carry, obs, reset)
+    distribution, _, carry = _apply(parts, state, carry, obs, reset)
     return jax.tree.map(lambda x: x[0], distribution.action(distribution.mode())), carry
 
 
-def _look(parts, state, carry, obs, reset):
+def _apply(parts, state, carry, obs, reset):
     """The network's outputs for one step, [1, N, ...]."""
     obs = jax.tree.map(lambda x: x[None], parts.normalize_obs(state.obs_moments, obs))
     return parts.network.apply(state.params, carry, obs, reset[None])

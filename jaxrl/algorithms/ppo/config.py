@@ -118,6 +118,7 @@ def default_config() -> ConfigDict:
     config.max_gradient_norm = 1.0  # global norm to which the gradient is scaled down; 0 = not
     config.adam_epsilon = 1e-8  # added to the root of the second moment
     config.normalize_obs = True  # by running mean and variance
+    config.random_steps = 0  # env steps before training whose mean and variance normalise for good; 0 = running ones
     config.obs_clip = 10.0  # normalised observations lie within ± this
     config.normalize_value = True  # the critic learns returns normalised by running mean and variance
     config.normalize_advantage = "batch"  # by mean and std of the rollout, of each minibatch, of all so far, or no

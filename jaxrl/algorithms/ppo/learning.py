@@ -21,7 +21,7 @@ def update(parts: Parts, state: State, rollout: Rollout, key: Key) -> tuple[Stat
         metrics |= learned
     state = state._replace(
         # Only now: the policy that learns sees observations as the one that acted saw them.
-        obs_moments=normalize.update(state.obs_moments, rollout.obs, rollout.valid),
+        obs_moments=parts.follow_obs(state.obs_moments, rollout.obs, rollout.valid),
         updates=state.updates + 1,
     )
     return state, metrics

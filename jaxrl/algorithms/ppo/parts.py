@@ -88,6 +88,7 @@ class Parts(NamedTuple):
     shape_reward: Callable  # reward -> reward
     bootstrap: Callable  # (value, final_value) -> what a truncated step is worth
     normalize_obs: Callable  # (moments, obs) -> obs
+    follow_obs: Callable  # (moments, obs of a rollout, valid) -> moments
     normalize_value: Callable  # (moments, value) -> value
     denormalize_value: Callable  # (moments, value) -> value
     normalize_advantage: Callable  # (moments, advantage of a rollout, valid) -> advantage
