@@ -13,11 +13,12 @@ from collections.abc import Callable
 import jax
 import numpy as np
 from ml_collections import ConfigDict
+from PIL import Image
 
 from jaxrl.find import nearest
 from jaxrl.types import Box, ConfigError, Discrete, Environment, MultiDiscrete, PyTree, Spec, Timestep
 
-LIMITS = {"episode_length": (0, 10_000_000)}
+LIMITS = {"episode_length": (0, 10_000_000), "pixels": (0, 4096)}
 CHOICES = {"vectorization": ("sync", "async"), "autoreset": ("same_step", "next_step")}
 
 
@@ -27,6 +28,7 @@ def default_config() -> ConfigDict:
     config.suite = "gymnasium"
     config.name = "CartPole-v1"  # as gymnasium.make takes it; 'your_module:Name-v0' imports your module first
     config.episode_length = 0  # steps after which an episode is truncated; 0 = as the environment has it
+    config.pixels = 0  # side of the square image, uint8 [pixels, pixels, 3], of what it renders; 0 = its observation
     config.vectorization = "sync"  # sync: in this process, one after the other; async: a process for each
     config.autoreset = (
         "same_step"  # where a new episode begins: same_step as the end, or next_step, which nobody learns from
@@ -126,12 +128,35 @@ def _load(config, num_envs):
             vectorization_mode=config.vectorization,
             vector_kwargs={"autoreset_mode": gymnasium.vector.AutoresetMode[config.autoreset.upper()]},
             **({"max_episode_steps": config.episode_length} if config.episode_length else {}),
+            **({"render_mode": "rgb_array", "wrappers": (_photographer(config.pixels),)} if config.pixels else {}),
         )
     except (ImportError, gymnasium.error.Error) as error:  # what it needs is not installed
         cause = " ".join(str(error).split())
         raise ConfigError(
             f"config.env.name={config.name!r} cannot be made ({cause}); pip install what it needs."
         ) from error
+    except Exception as error:  # a renderer may fail in any way
+        if not config.pixels:
+            raise
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(
+            f"config.env.pixels={config.pixels} cannot be rendered ({cause}); "
+            "MuJoCo needs MUJOCO_GL=egl in the process's environment where there is no display."
+        ) from error
+
+
+def _photographer(side: int) -> Callable:
+    """A wrapper that shows what an environment renders."""
+    gymnasium = _library()
+    space = gymnasium.spaces.Box(0, 255, (side, side, 3), np.uint8)
+
+    def shrink(image):
+        return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BOX))
+
+    def wrap(env):
+        return gymnasium.wrappers.TransformObservation(gymnasium.wrappers.AddRenderObservation(env), shrink, space)
+
+    return wrap
 
 
 def _action(name, theirs):

@@ -34,13 +34,18 @@ def counter():
     gymnasium = pytest.importorskip("gymnasium")
 
     class Counter(gymnasium.Env):
-        def __init__(self, modulus=1000):
-            self.modulus = modulus
+        metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+
+        def __init__(self, modulus=1000, render_mode=None):
+            self.modulus, self.render_mode = modulus, render_mode
             self.observation_space = gymnasium.spaces.Box(-1e3, 1e3, (1,), np.float32)
             self.action_space = gymnasium.spaces.Box(np.float32([0, -4]), np.float32([10, 4]))
 
         def see(self):
             return np.full(1, self.count % self.modulus, np.float32)
+
+        def render(self):
+            return np.full((6, 4, 3), 10 * self.count, np.uint8)
 
         def reset(self, seed=None, options=None):
             super().reset(seed=seed)
@@ -74,6 +79,17 @@ def test_an_episode_begins_anew_in_the_step_that_ends_one(counter):
     np.testing.assert_array_equal(steps.final_obs[:, 0], [1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 1])
     np.testing.assert_array_equal(np.flatnonzero(steps.truncated), [4, 9])
     assert not steps.terminated.any() and steps.valid.all()
+
+
+@pytest.mark.gymnasium
+def test_what_is_rendered_is_shown_as_a_square_image(counter):
+    env = make("Counter-v0", pixels=2)
+    assert env.spec.obs == jax.ShapeDtypeStruct((2, 2, 3), jnp.uint8)
+    first, steps = play(env, 6)
+    assert first.obs.shape == (2, 2, 2, 3) and not first.obs.any()
+    np.testing.assert_array_equal(steps.obs[:, 0, 0, 0], [10, 20, 30, 40, 0, 10])
+    np.testing.assert_array_equal(steps.final_obs, np.broadcast_to(steps.final_obs[:, :1, :1, :1], (6, 2, 2, 3)))
+    assert steps.final_obs[4, 0, 0, 0] == 50
 
 
 @pytest.mark.gymnasium
