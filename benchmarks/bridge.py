@@ -2,11 +2,13 @@
 
 The simulators here compute nothing: they hand out their buffers, in which the environments' episodes end one after
 the other, `--length` steps each. The cost is the time of a step through the bridge less that of the simulator's own;
-`all on JAX` also makes what came as NumPy's views arrays of JAX, as device_put does. Of many rounds the fastest, and
-in brackets the median, for a machine that has other things to do. Needs the extra [torch].
+`all on JAX` also makes what came as NumPy's views arrays of JAX, as device_put does; `other process` is the bridge to
+the same simulator in a process of its own, under `--python`. Of many rounds the fastest, and in brackets the median,
+for a machine that has other things to do. Needs the extra [torch].
 """
 
 import argparse
+import os
 import pathlib
 import statistics
 import sys
@@ -14,7 +16,7 @@ import time
 import types
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-ROUNDS, STEPS = 400, 5
+ROUNDS, STEPS = 200, 5
 
 
 class Simulator:
@@ -66,47 +68,55 @@ def main(arguments=None):
     import torch
 
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the other process
     sizes = (arguments.obs_size, arguments.action_size)
     print(f"{arguments.num_envs} environments, {sizes[0]} float32 each, {sizes[1]} actions, {arguments.device};")
-    print(f"jax {jax.__version__} on {jax.default_backend()}, torch {torch.__version__}; microseconds a step\n")
-    print(f"| {'restarts':<15} | {'as in':<52} | {'bridge':<13} | {'its obs alone':<13} | {'all on JAX':<13} |")
-    print(f"|{'-' * 17}|{'-' * 54}|{'-' * 15}|{'-' * 15}|{'-' * 15}|")
+    print(f"jax {jax.__version__} on {jax.default_backend()}, torch {torch.__version__}; microseconds a step")
+    print(f"load of the machine: {os.getloadavg()[0]:.1f}, cores: {os.cpu_count()}\n")
+    columns = ("bridge", "its obs alone", "all on JAX", "other process")
+    print(f"| {'restarts':<15} | {'as in':<52} | {' | '.join(f'{column:<15}' for column in columns)} |")
+    print(f"|{'-' * 17}|{'-' * 54}|{'|'.join(['-' * 17] * 4)}|")
     for contract, example in CONTRACTS.items():
-        make = lambda num_envs, contract=contract: Simulator(  # noqa: E731
-            num_envs, contract, sizes, arguments.length, arguments.device
-        )
-        costs = " | ".join(f"{best:5.1f} ({usual:5.1f})" for best, usual in measure(make, arguments.num_envs))
+        options = {"contract": contract, "sizes": sizes, "length": arguments.length, "device": arguments.device}
+        costs = measure(options, arguments.num_envs, arguments.python)
+        costs = " | ".join(f"{best:6.1f} ({usual:6.1f})" for best, usual in costs)
         print(f"| {contract:<15} | {example:<52} | {costs} |", flush=True)
 
 
-def measure(make, num_envs):
-    """Microseconds that the bridge takes, that the observations alone take, and the bridge with all sent to JAX."""
+def measure(options, num_envs, python):
+    """Microseconds of the bridge, of the observations alone, of the bridge with all sent to JAX, of another process."""
     import jax
     import numpy as np
 
     from jaxrl.envs import dlpack, torch_bridge
 
-    module = types.ModuleType("bridged")
-    module.make = make
-    sys.modules["bridged"] = module
-    config = torch_bridge.default_config()
-    config.name = "bridged.make"
-    env = torch_bridge.make(config, num_envs)
-    state, _ = env.reset(jax.random.key(0))
-    action = jax.random.uniform(jax.random.key(1), (num_envs, *env.spec.action.shape), minval=-1.0)
-    simulator = make(num_envs)
-    theirs = dlpack.own(dlpack.to_torch(action, simulator.obs.device))
+    os.environ["PYTHONPATH"] = str(pathlib.Path(__file__).resolve().parent)  # where the process finds the simulator
+    simulator = Simulator(num_envs, **options)
     device = jax.devices()[0]
-    obs = timed(lambda: jax.block_until_ready(dlpack.hand_over(dlpack.own(simulator.obs))))
-    alone, through, everything = (
-        timed(step)
+    ready = (lambda tree: tree) if simulator.obs.device.type == "cpu" else jax.block_until_ready
+
+    def stepping(python):
+        config = torch_bridge.default_config()
+        config.update({"name": "bridge.Simulator", "python": python})
+        config.options = tuple(f"{name}={value}" for name, value in options.items())
+        env = torch_bridge.make(config, num_envs)
+        state, _ = env.reset(jax.random.key(0))
+        action = jax.random.uniform(jax.random.key(1), (num_envs, *env.spec.action.shape), minval=-1.0)
+        return lambda: env.step(state, action)[1]
+
+    here, there = stepping(""), stepping(python)
+    action = dlpack.to_torch(np.zeros((num_envs, options["sizes"][1]), np.float32), simulator.obs.device)
+    alone, through, everything, served = (
+        np.array(timed(step))
         for step in (
-            lambda: simulator.step(theirs),
-            lambda: jax.block_until_ready(env.step(state, action)[1]),
-            lambda: jax.block_until_ready(jax.device_put(env.step(state, action)[1], device)),
+            lambda: simulator.step(action),
+            lambda: ready(here()),
+            lambda: jax.block_until_ready(jax.device_put(here(), device)),
+            lambda: ready(there()),
         )
     )
-    return [tuple(np.subtract(through, alone)), obs, tuple(np.subtract(everything, alone))]
+    obs = timed(lambda: ready(dlpack.hand_over(dlpack.own(simulator.obs))))
+    return [through - alone, obs, everything - alone, served - alone]
 
 
 def timed(call):
@@ -128,6 +138,7 @@ def _parse(arguments):
     parser.add_argument("--obs_size", type=int, default=48, help="numbers of an observation")
     parser.add_argument("--action_size", type=int, default=12, help="numbers of an action")
     parser.add_argument("--length", type=int, default=1000, help="steps of an episode")
+    parser.add_argument("--python", default=sys.executable, help="that runs the simulator of the last column")
     parser.add_argument("--device", default="cpu", help="of torch, such as cuda:0")
     return parser.parse_args(arguments)
 

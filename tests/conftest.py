@@ -55,7 +55,7 @@ def suite_of(value) -> str | None:
     """The suite of an experiment, or of a (suite, name) pair."""
     if isinstance(value, pathlib.Path):
         named = re.search(r'"suite": "(\w+)"', value.read_text())
-        return named and named[1]
+        return {"torch_bridge": "simulators"}.get(named[1], named[1]) if named else None
     return value[0] if isinstance(value, tuple) and value and isinstance(value[0], str) else None
 
 

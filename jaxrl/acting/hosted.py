@@ -5,7 +5,7 @@ on the device, so that nothing is stacked or sent twice. What is learned, and wi
 `acting/epoch.py` does with an environment that can be traced.
 
 Such environments keep their state to themselves. So a state that is not the one they are in, as when a run is resumed,
-goes on with new episodes in all of them.
+goes on with new episodes in all of them; what they want to keep through that is in their env_state (`wrappers.begin`).
 """
 
 from collections.abc import Callable
@@ -133,7 +133,7 @@ def make(env: Environment, algorithm: Algorithm, place: Callable = jax.device_pu
         agent, actor, key, iterations = state
         if actor is not under_way:
             with jax.transfer_guard("allow"):
-                actor = place(start(env, algorithm, jax.random.fold_in(key, iterations)))
+                actor = place(start(env, algorithm, jax.random.fold_in(key, iterations), actor.env_state))
         finished, memory = compiled.blank(agent, actor)
         learned = []
         for _ in range(int(jax.device_get(num_iterations))):
@@ -142,7 +142,7 @@ def make(env: Environment, algorithm: Algorithm, place: Callable = jax.device_pu
                 action, carry, memo = compiled.choose(agent, actor, keys, t)
                 with jax.transfer_guard("allow"):
                     env_state, timestep = env.step(actor.env_state, action)
-                timestep = place(timestep._replace(metrics={}))
+                env_state, timestep = place((env_state, timestep._replace(metrics={})))
                 actor, finished, memory = compiled.note(actor, finished, memory, carry, memo, env_state, timestep, t)
             agent, metrics = compiled.learn(agent, actor, memory, learn_key)
             learned.append(metrics)

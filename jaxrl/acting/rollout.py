@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxrl.acting import statistics
 from jaxrl.envs.trajectory import player, random_policy
-from jaxrl.envs.wrappers import select
+from jaxrl.envs.wrappers import begin, select
 from jaxrl.types import Algorithm, Array, Environment, Key, PyTree, Rollout, Spec, Timestep
 
 
@@ -29,10 +29,10 @@ class Actor(NamedTuple):
     running: statistics.Running
 
 
-def start(env: Environment, algorithm: Algorithm, key: Key) -> Actor:
-    """N environments at the beginning of their first episodes."""
+def start(env: Environment, algorithm: Algorithm, key: Key, saved: PyTree = ()) -> Actor:
+    """N environments at the beginning of their first episodes; `saved` is the env_state of a run that is resumed."""
     num_envs = env.spec.num_envs
-    env_state, timestep = env.reset(key)
+    env_state, timestep = begin(env, key, saved)
     # The border: an environment may be anybody's.
     heads = () if env.spec.num_value_heads == 1 else (env.spec.num_value_heads,)
     chex.assert_shape(timestep.reward, (num_envs, *heads))

@@ -30,7 +30,9 @@ def own(tensor, dtype=None):
     if dtype is None:
         dtype = torch.float32 if tensor.is_floating_point() else torch.int32
         dtype = tensor.dtype if tensor.dtype in (torch.bool, torch.uint8) else dtype
-    return tensor.detach().to(dtype, copy=True, memory_format=torch.contiguous_format)
+    if tensor.dtype == dtype:  # clone is several microseconds faster than to(copy=True)
+        return tensor.detach().clone(memory_format=torch.contiguous_format)
+    return tensor.detach().to(dtype, memory_format=torch.contiguous_format)
 
 
 def hand_over(tensor) -> Array | np.ndarray:
@@ -52,7 +54,7 @@ def to_jax(tensor) -> Array:
 
 
 def to_torch(array, device):
-    """An array of JAX or NumPy as a torch.Tensor on `device`: perhaps on the same memory, which nobody may write into.
+    """An array of JAX or NumPy as a torch.Tensor on `device`, in memory of its own.
 
     Args:
         array: on one device, or shared out over several.
@@ -60,10 +62,18 @@ def to_torch(array, device):
     """
     import torch
 
-    if isinstance(array, jax.Array) and len(array.sharding.device_set) == 1:
-        # What is not computed yet must not be read: JAX waits for it where both are CPUs, a stream does elsewhere.
-        return torch.from_dlpack(array).to(device)
-    return torch.from_numpy(np.array(array)).to(device)
+    if torch.device(device).type != "cpu" and isinstance(array, jax.Array) and len(array.sharding.device_set) == 1:
+        return torch.from_dlpack(array).to(device, copy=True)
+    return torch.from_numpy(np.array(array)).to(device)  # NumPy waits for what is not computed yet
+
+
+def where(flags):
+    """The indices, int64 [M], at which a tensor [N] of bool holds."""
+    import torch
+
+    if flags.is_cuda:
+        return flags.nonzero().flatten()
+    return torch.from_numpy(np.flatnonzero(flags.numpy()))
 
 
 def pack(tree: PyTree) -> np.ndarray:

@@ -19,8 +19,11 @@ Simulators restart in one of three ways, and `config.env.autoreset` says which:
   step is not `valid`: nobody learns from it, and its reward is not counted.
 * on_demand (VMAS; a gymnasium-like reset(options={'reset_mask': done})): we restart, and everything is exact.
 
+A simulator that needs another Python than jaxrl, as Isaac Gym needs one <= 3.8, runs in a process of its own:
+`config.env.python` names that Python, which imports your function; see `torch_server.py`.
+
 Set XLA_PYTHON_CLIENT_PREALLOCATE=false where both share a GPU, and --config.eval.episodes=0 where one process can hold
-only one simulator, as with Isaac. On the CPU the arrays of a Timestep are NumPy's, on a GPU JAX's.
+only one simulator, as Isaac Lab's. On the CPU the arrays of a Timestep are NumPy's, on a GPU JAX's.
 
 Letters in shapes: N rows (environments x agents), A action size, B bytes.
 """
@@ -37,7 +40,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxrl.envs import dlpack, torch_contracts
+from jaxrl.envs import dlpack, torch_client, torch_contracts
 from jaxrl.find import nearest
 from jaxrl.types import Box, ConfigError, Discrete, Environment, MultiDiscrete, Spec, Timestep
 
@@ -51,6 +54,7 @@ def default_config() -> ConfigDict:
     config.suite = "torch_bridge"
     config.name = ""  # your function, 'your_module.make': num_envs and options -> simulator
     config.options = ()  # of your function, such as task=Cartpole,device=cuda:0
+    config.python = ""  # that runs the simulator in a process of its own, such as a Python 3.8; '' = in this process
     config.episode_length = 0  # passed to your function; 0 = not passed, the simulator's own
     config.autoreset = "auto"  # where an episode that ended is followed by the next; auto asks the simulator
     return config
@@ -101,7 +105,7 @@ def connect(
 
     Args:
         simulator: by its contract.
-        act: action of the policy as a tensor -> that of the simulator, in memory of its own.
+        act: action of the policy as a tensor, which it may write into -> that of the simulator.
         num_rows: N.
         device: of the simulator.
     """
@@ -156,18 +160,13 @@ def end(simulator, shown, obs, previous):
         obs: our copy of what it shows.
         previous: the same after the step before.
     """
-    done = shown.terminated | shown.truncated if simulator.restart else shown.restarted
-    if done is None or not done.any():
+    rows = () if shown.restarted is None else dlpack.where(shown.restarted)
+    if not len(rows):
         return obs, obs
     if simulator.restart:
-        return obs, _each(dlpack.own, simulator.restart(done))
-    rows = done.nonzero().flatten()
+        return obs, _each(dlpack.own, simulator.restart(shown.restarted))
     last = previous if shown.final_obs is None else shown.final_obs
-
-    def patch(now, last):
-        return now.clone().index_copy_(0, rows, last[rows].to(now.dtype))
-
-    return jax.tree.map(patch, obs, last), obs
+    return _patched(obs, last, rows), obs
 
 
 def _each(function, obs):
@@ -175,6 +174,13 @@ def _each(function, obs):
     if not isinstance(obs, dict):
         return function(obs)
     return {name: _each(function, part) for name, part in obs.items()}
+
+
+def _patched(obs, other, rows):
+    """A copy of obs whose rows are in part those of another."""
+    if isinstance(obs, dict):
+        return {name: _patched(part, other[name], rows) for name, part in obs.items()}
+    return obs.clone().index_copy_(0, rows, other[rows].to(obs.dtype))
 
 
 def _load(config, num_envs):
@@ -191,6 +197,10 @@ def _load(config, num_envs):
         raise ConfigError(
             "config.env.suite='torch_bridge' cannot be imported (No module named 'torch'); pip install 'jaxrl[torch]'."
         )
+    options = {"num_envs": num_envs} | _options(config.options)
+    options |= {"episode_length": config.episode_length} if config.episode_length else {}
+    if config.python:
+        return torch_client.Client(config.python, config.name, options)
     try:
         module = importlib.import_module(path)
     except Exception as mistake:  # a user's module may fail in any way as it is imported
@@ -200,15 +210,14 @@ def _load(config, num_envs):
         known = [each for each in vars(module) if callable(getattr(module, each)) and not each.startswith("_")]
         cure = nearest(name, known) if known else "it has no functions"
         raise ConfigError(f"{setting} does not exist; {cure}")
-    options = _options(config.options) | ({"episode_length": config.episode_length} if config.episode_length else {})
     try:
-        inspect.signature(function).bind(num_envs=num_envs, **options)
+        inspect.signature(function).bind(**options)
     except TypeError as mistake:
         raise ConfigError(
             f"{setting} cannot be called with num_envs and config.env.options ({mistake}); let it take them."
         ) from None
     try:
-        return function(num_envs=num_envs, **options)
+        return function(**options)
     except Exception as mistake:
         raise ConfigError(f"{setting} fails ({_line(mistake)}); correct that function.") from mistake
 
@@ -234,11 +243,11 @@ def _line(mistake):
 
 
 def _action(theirs):
-    """The policy's action space, and the function from its action to the simulator's, in memory of its own."""
+    """The policy's action space, and the function from its action, in memory of its own, to the simulator's in that."""
     import torch
 
     if hasattr(theirs, "nvec"):
-        return MultiDiscrete(tuple(int(n) for n in theirs.nvec)), lambda action: action.to(torch.int64, copy=True)
+        return MultiDiscrete(tuple(int(n) for n in theirs.nvec)), lambda action: action.to(torch.int64)
     if hasattr(theirs, "n"):
         start = int(getattr(theirs, "start", 0))
         return Discrete(int(theirs.n)), lambda action: action.to(torch.int64) + start
@@ -251,9 +260,9 @@ def _action(theirs):
     low, high = (np.broadcast_to(np.asarray(bound, np.float32), shape) for bound in (theirs.low, theirs.high))
     bounded = np.isfinite(low) & np.isfinite(high)
     if (bounded & (low == -1) & (high == 1)).all():
-        return Box(shape), lambda action: action.clamp(-1.0, 1.0)
+        return Box(shape), lambda action: action.clamp_(-1.0, 1.0)
     if not bounded.any():
-        return Box(shape), lambda action: action.clone()
+        return Box(shape), lambda action: action
     with np.errstate(invalid="ignore"):  # inf - inf
         half = torch.from_numpy(np.where(bounded, 0.5 * (high - low), np.float32(1)))
         middle = torch.from_numpy(np.where(bounded, 0.5 * (high + low), np.float32(0)))
@@ -263,7 +272,7 @@ def _action(theirs):
         nonlocal half, middle, low, high
         if half.device != action.device:
             half, middle, low, high = (bound.to(action.device) for bound in (half, middle, low, high))
-        return (middle + half * action).clamp(low, high)
+        return action.mul_(half).add_(middle).clamp_(low, high)
 
     return Box(shape), stretch
 

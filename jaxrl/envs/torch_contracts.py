@@ -21,6 +21,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from jaxrl.envs import dlpack
+from jaxrl.envs.torch_server import find, value
 from jaxrl.types import ConfigError, PyTree
 
 
@@ -31,7 +33,7 @@ class Shown(NamedTuple):
     reward: Any  # [N] float32
     terminated: Any  # [N] bool
     truncated: Any  # [N] bool, nowhere where terminated
-    restarted: Any = None  # [N] bool: obs is already of the next episode; None for nowhere
+    restarted: Any = None  # [N] bool: obs is already of the next episode, or restart is due; None for nowhere
     waiting: Any = None  # [N] bool: the next step begins a new episode and takes no action; None for nowhere
     final_obs: PyTree = None  # [N, ...] right where restarted; None if the simulator does not tell
 
@@ -75,7 +77,7 @@ def understand(simulator: Any, autoreset: str) -> Simulator:
     after = {
         "same_step": lambda done: (done, None),
         "next_step": lambda done: (None, done),
-        "on_demand": lambda done: (None, None),
+        "on_demand": lambda done: (done, None),
     }.get(autoreset) or by_progress(simulator)
     is_task = find(simulator, "reset_buf") and find(simulator, "obs_buf")
     demand = lambda done: see(simulator.reset(options={"reset_mask": done}))  # noqa: E731
@@ -90,21 +92,6 @@ def understand(simulator: Any, autoreset: str) -> Simulator:
         save=value(simulator, "get_env_state"),
         load=value(simulator, "set_env_state"),
     )
-
-
-def find(simulator: Any, *names: str) -> tuple[Any, str] | None:
-    """Who has the first of these attributes, the simulator or what it wraps, and which; None if nobody has one."""
-    for name in names:
-        for layer in (simulator, getattr(simulator, "unwrapped", None), getattr(simulator, "env", None)):
-            if getattr(layer, name, None) is not None:
-                return layer, name
-    return None
-
-
-def value(simulator: Any, *names: str) -> Any:
-    """The first of these attributes that there is; None if there is none."""
-    found = find(simulator, *names)
-    return found and getattr(*found)
 
 
 def length(steps: Any) -> int:
@@ -139,10 +126,15 @@ def takes(function: Callable, name: str) -> bool:
 
 def begin(simulator: Any, seed: int) -> PyTree:
     """New episodes everywhere; the seed goes to `reset` if it takes one, and to torch's generators in any case."""
+    sow(simulator, seed)
+    return see(simulator.reset(seed=seed) if takes(simulator.reset, "seed") else simulator.reset())
+
+
+def sow(simulator: Any, seed: int) -> None:
+    """Seeds the generators of torch that the simulator draws from; one in another process has its own."""
     import torch
 
-    torch.manual_seed(seed)
-    return see(simulator.reset(seed=seed) if takes(simulator.reset, "seed") else simulator.reset())
+    getattr(simulator, "manual_seed", torch.manual_seed)(seed)
 
 
 def begin_task(simulator: Any, seed: int, after: Callable) -> tuple[PyTree, Any]:
@@ -152,7 +144,7 @@ def begin_task(simulator: Any, seed: int, after: Callable) -> tuple[PyTree, Any]
     """
     import torch
 
-    torch.manual_seed(seed)
+    sow(simulator, seed)
     reset_buf, progress = value(simulator, "reset_buf"), value(simulator, "progress_buf")
     restart, still = value(simulator, "reset_done"), value(simulator, "zero_actions")
     has_stepped = progress is not None and bool((progress != 0).any())
@@ -178,18 +170,18 @@ def read(returned: tuple, after: Callable) -> Shown:
     is_legged = is_observation(returned[1]) and torch.is_floating_point(torch.as_tensor(returned[2]))
     if len(returned) == 4 or is_legged:
         *obs, reward, done, _ = returned
-        done, stopped = flags(done).clone(), extras.get("time_outs", extras.get("TimeLimit.truncated"))
+        done, stopped = dlpack.own(flat(done), torch.bool), extras.get("time_outs", extras.get("TimeLimit.truncated"))
         truncated = done & flags(stopped) if stopped is not None else torch.zeros_like(done)
-        terminated = done & ~truncated
+        terminated = done ^ truncated
         obs = see((*obs, extras))
     else:
         obs, reward, terminated, truncated, _ = returned
-        obs, terminated, truncated = see(obs), flags(terminated).clone(), flags(truncated)
-        done = terminated | truncated
-        truncated = truncated & ~terminated
+        obs, terminated = see(obs), dlpack.own(flat(terminated), torch.bool)
+        done = terminated | flags(truncated)
+        truncated = done ^ terminated  # where both are said, the task has ended
     restarted, waiting = after(done)
     final = extras.get("final_obs", extras.get("final_observation")) if restarted is not None else None
-    reward = torch.as_tensor(reward).to(torch.float32, copy=True).reshape(-1)
+    reward = dlpack.own(flat(reward), torch.float32)
     return Shown(obs, reward, terminated, truncated, restarted, waiting, None if final is None else see(final))
 
 
@@ -252,10 +244,16 @@ def is_observation(each: Any) -> bool:
 
 
 def flags(numbers: Any) -> Any:
-    """[N] bool of any numbers, [N] or [N, 1]; perhaps the same memory."""
+    """[N] bool of any numbers, [N] or [N, 1]; perhaps on the same memory."""
+    return flat(numbers).bool()
+
+
+def flat(numbers: Any) -> Any:
+    """A tensor [N] of [N] or [N, 1], on the same memory."""
     import torch
 
-    return torch.as_tensor(numbers).reshape(-1).bool()
+    tensor = torch.as_tensor(numbers)
+    return tensor if tensor.ndim == 1 else tensor.reshape(-1)
 
 
 # Several agents.
@@ -285,7 +283,8 @@ def vmas(simulator: Any) -> Simulator:
 
     def step(action):
         obs, reward, terminated, truncated, _ = simulator.step(list(action.unflatten(0, (-1, num_agents)).unbind(1)))
-        return Shown(rows(obs), rows(reward).float(), everyone(terminated), everyone(truncated & ~terminated))
+        done = terminated | truncated
+        return Shown(rows(obs), rows(reward).float(), *map(everyone, (terminated, done ^ terminated, done)))
 
     def restart(done):
         for i in done[::num_agents].nonzero().flatten().tolist():

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.envs import spaces, wrappers
-from jaxrl.envs.wrappers import select
+from jaxrl.envs.wrappers import begin, select
 from jaxrl.find import nearest
 from jaxrl.types import Array, ConfigError, Environment, Key, PyTree
 
@@ -103,7 +103,7 @@ def change_obs(env: Environment, see: Callable) -> Environment:
     rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct((env.spec.num_envs, *x.shape), x.dtype), env.spec.obs)
     shown = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), jax.eval_shape(see, rows))
     return Environment(
-        lambda key: change(*env.reset(key)),
+        lambda key, saved=(): change(*begin(env, key, saved)),
         lambda state, action: change(*env.step(state, action)),
         env.spec._replace(obs=shown),
     )
@@ -162,8 +162,8 @@ def with_memory(env: Environment, first: Callable, then: Callable, see: Callable
         obs: of the spec, what is shown.
     """
 
-    def reset(key):
-        state, timestep = env.reset(key)
+    def reset(key, saved=()):
+        state, timestep = begin(env, key, getattr(saved, "state", ()))
         memory = first(timestep.obs)
         shown = timestep._replace(obs=see(timestep.obs, memory), final_obs=see(timestep.final_obs, memory))
         return Looking(state, memory, jnp.ones(env.spec.num_envs, bool)), shown
@@ -289,9 +289,9 @@ def stick_actions(env: Environment, probability: float) -> Environment:
     if not probability:
         return env
 
-    def reset(key):
+    def reset(key, saved=()):
         key, reset_key = jax.random.split(key)
-        state, timestep = env.reset(reset_key)
+        state, timestep = begin(env, reset_key, getattr(saved, "state", ()))
         last = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), spaces.example(env.spec.action, env.spec.num_envs))
         return Sticking(state, last, jnp.ones(env.spec.num_envs, bool), key), timestep
 

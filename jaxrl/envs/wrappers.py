@@ -3,6 +3,7 @@
 Letters in shapes: N environments.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.envs import spaces
-from jaxrl.types import Array, Key, PyTree, Space, Timestep
+from jaxrl.types import Array, Environment, Key, PyTree, Space, Timestep
 
 PERIOD = 32  # steps
 
@@ -160,3 +161,18 @@ def repeat_action(step: Callable, times: int) -> Callable:
         return jax.lax.scan(again, strong(first), None, length=times - 1)[0]
 
     return repeated
+
+
+def begin(env: Environment, key: Key, saved: PyTree = ()) -> tuple[PyTree, Timestep]:
+    """`env.reset(key)`, also of a run that is resumed.
+
+    An environment on the host keeps its state to itself and begins new episodes then. If it has something that is to
+    go on, such as a curriculum, that is its env_state, and its reset takes what a checkpoint has of it: (key, saved).
+
+    Args:
+        env: any; of those whose reset takes no `saved`, all begins anew.
+        key: of the reset.
+        saved: an env_state; () if there is none.
+    """
+    takes = "saved" in inspect.signature(env.reset).parameters
+    return env.reset(key, saved) if takes and jax.tree.leaves(saved) else env.reset(key)

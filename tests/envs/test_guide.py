@@ -4,12 +4,14 @@ import importlib
 import pathlib
 import re
 import sys
+import types
 
 import jax
 import pytest
 
 import jaxrl
 from jaxrl import library
+from jaxrl.envs import brax
 
 TEXT = (pathlib.Path(__file__).parents[2] / "docs" / "environments.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.S)
@@ -55,3 +57,18 @@ def test_the_guides_first_lines_run(capsys):
     exec(small, {"check_env": library.check_env})
     shown = capsys.readouterr().out
     assert "random steps" in shown and "Trajectory(obs=float32[100, 8, 2]" in shown
+
+
+def test_the_guides_randomisation_draws_masses(monkeypatch):
+    (lines,) = (block for block in BLOCKS if "tree_replace" in block)
+    module = types.ModuleType("guides_physics")
+    exec(lines, vars(module) | {"jax": jax}, vars(module))
+    monkeypatch.setitem(sys.modules, "guides_physics", module)
+    env = jaxrl.make_env("brax/inverted_pendulum", 8, randomization="guides_physics:lighter_or_heavier")
+    state, _ = jax.jit(env.reset)(jax.random.key(0))
+    (mass,) = state.state[0]
+    with brax.quiet():
+        usual = brax._library().get_environment("inverted_pendulum", backend="spring").sys.link.inertia.mass
+    share = mass / usual
+    assert share.shape == (8, 2) and (share >= 0.8).all() and (share <= 1.2).all()
+    assert len(set(share[:, 0].tolist())) == 8
