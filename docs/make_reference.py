@@ -115,6 +115,7 @@ TORCHRL = {
     "ppo.minibatch_size": "ReplayBuffer(batch_size)",
     "ppo.gamma": "GAE(gamma)",
     "ppo.lambda_": "GAE(lmbda)",
+    "ppo.recompute_advantage": "GAE in the loop over passes",
     "ppo.clip": "ClipPPOLoss(clip_epsilon)",
     "ppo.value_clip": "ClipPPOLoss(clip_value)",
     "ppo.value_cost": "ClipPPOLoss(critic_coeff)",

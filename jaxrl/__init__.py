@@ -1,12 +1,12 @@
 """jaxrl: reinforcement learning as pure functions, one compiled epoch at a time.
 
-`train`, `configure`, `build`, `make_env`, `check_env` and `rollout` are for notebooks and scripts; the floors below
-them are public too: `jaxrl.functional.returns.gae(...)`.
+`train`, `iterate`, `plot_training`, `configure`, `build`, `make_env`, `check_env` and `rollout` are for notebooks and
+scripts; the floors below them are public too: `jaxrl.functional.returns.gae(...)`.
 """
 
 import importlib
 
-_PUBLIC = ("build", "check_env", "configure", "make_env", "rollout", "train")
+_PUBLIC = ("build", "check_env", "configure", "iterate", "make_env", "plot_training", "rollout", "train")
 _FLOORS = ("acting", "algorithms", "envs", "functional", "host", "networks", "plot", "types")
 
 __all__ = [*_PUBLIC, *_FLOORS]

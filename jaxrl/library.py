@@ -1,7 +1,7 @@
 """What notebooks and scripts call: the command line's abilities as functions."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from jaxrl.envs import check
 from jaxrl.envs.trajectory import rollout  # noqa: F401  jaxrl.rollout
 from jaxrl.host import config as configs
 from jaxrl.host import loop, program, sharding
+from jaxrl.plot import training as plot_training  # noqa: F401  jaxrl.plot_training
 from jaxrl.types import Environment
 
 
@@ -47,6 +48,28 @@ def train(
         BrokenRunError: a metric of the run is not finite, or an environment allowed no action.
     """
     return loop.train(configure(experiment, overrides), Path(workdir), sys.argv)
+
+
+def iterate(
+    experiment: str | Path | Mapping | ConfigDict, workdir: str | Path, overrides: Mapping[str, Any] | None = None
+) -> Iterator[dict]:
+    """Trains as `train` does, a row of metrics at a time: to look at, to draw, to stop by.
+
+    for row in jaxrl.iterate("experiments/ant.py", "runs/ant"):
+        if row.get("eval/episode_return", 0) > 5000:
+            break
+
+    Leaving the loop finishes the epoch under way, saves and closes; called again with the same workdir, it goes on
+    there. So does `train`. A loop that is left while something else holds the iterator saves at its `close()`. A signal
+    saves, and ends the loop.
+
+    Args:
+        experiment, workdir, overrides: as `train` takes them.
+
+    Raises:
+        ConfigError, BrokenRunError: as `train`, what is wrong with the config at once, the rest by the first row.
+    """
+    return loop.iterate(configure(experiment, overrides), Path(workdir), sys.argv)
 
 
 def build(config: ConfigDict) -> program.Source:

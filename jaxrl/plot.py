@@ -7,6 +7,8 @@ python -m jaxrl.plot runs/ant runs/ant_lr --group none        one curve for each
 """
 
 import argparse
+import functools
+import io
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,19 +73,12 @@ def draw(runs: list[Path], out: Path, aggregate: str | None = None, group: str =
     Raises:
         ConfigError: no run folder, no metrics, no env steps in common, or a format that cannot be written.
     """
-    from matplotlib.figure import Figure  # without pyplot: a notebook's backend and figures stay as they are
-
     if not runs:
         raise ConfigError("no run to draw; name at least one run folder")
     if aggregate not in (None, *AGGREGATES) or group not in GROUPS:
         raise ConfigError(f"aggregate={aggregate!r}, group={group!r}: choose from {AGGREGATES} and {GROUPS}")
     groups = _grouped([Path(run) for run in runs], group)
-    figure = Figure(figsize=(12, 8), dpi=120, layout="constrained", facecolor="white")
-    figure.suptitle(_title(groups), fontsize=13)
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # inches
-    # One range of env steps for all: the first evaluation comes before the first episode ends.
-    for axes, panel in zip(figure.subplots(2, 2, sharex=True).flat, PANELS, strict=True):
-        _draw_panel(axes, panel, groups, aggregate)
+    figure = _figure(groups, _title(groups), aggregate)
     out = Path(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -91,6 +86,27 @@ def draw(runs: list[Path], out: Path, aggregate: str | None = None, group: str =
     except (OSError, ValueError) as error:
         raise ConfigError(f"{out} cannot be written: {error}") from None
     return out
+
+
+def training(rows: list[dict], title: str = ""):
+    """The same four panels of one run, from its rows.
+
+    Args:
+        rows: such as `Run.history`, or those that `jaxrl.iterate` has given so far.
+        title: above the panels.
+
+    Returns:
+        A matplotlib.figure.Figure, which a notebook shows; `.savefig(path)` writes it.
+
+    Raises:
+        ConfigError: there is no row.
+    """
+    if not rows:
+        raise ConfigError("no row of metrics to draw; train first")
+    figure = _figure({"": {Path(): list(rows)}}, title, None)
+    # Without pyplot, nothing else tells a notebook how to show it.
+    figure._repr_png_ = functools.partial(_png, figure)
+    return figure
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -157,6 +173,25 @@ def _rows(run: Path) -> list[dict]:
     inside = sorted(path.parent for path in run.glob(f"*/{history.FILE}"))
     cure = f"did you mean {' '.join(map(str, inside[:3]))}?" if inside else "train into it first"
     raise ConfigError(f"{run} has no metrics in {history.FILE}; {cure}")
+
+
+def _figure(groups: dict[str, dict[Path, list[dict]]], title: str, aggregate: str | None):
+    """The four panels."""
+    from matplotlib.figure import Figure  # without pyplot: a notebook's backend and figures stay as they are
+
+    figure = Figure(figsize=(12, 8), dpi=120, layout="constrained", facecolor="white")
+    figure.suptitle(title, fontsize=13)
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # inches
+    # One range of env steps for all: the first evaluation comes before the first episode ends.
+    for axes, panel in zip(figure.subplots(2, 2, sharex=True).flat, PANELS, strict=True):
+        _draw_panel(axes, panel, groups, aggregate)
+    return figure
+
+
+def _png(figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
 def _title(groups: dict[str, dict[Path, list[dict]]]) -> str:

@@ -51,6 +51,23 @@ class Spec(NamedTuple):
     num_value_heads: int = 1
     traceable: bool = True  # reset and step can be jitted
 
+    def __repr__(self):
+        """Arrays by type and shape, 'float32[8]', without the axis of N."""
+        reward = f"float32[{self.num_value_heads}]" if self.num_value_heads > 1 else "float32[]"
+        obs = jax.tree.map(_Form, self.obs)
+        rest = ", ".join(f"{name}={value!r}" for name, value in zip(self._fields[2:], self[2:], strict=True))
+        return f"Spec(num_envs={self.num_envs}, obs={obs}, reward={reward}, {rest})"
+
+
+class _Form(str):
+    """The type and shape of an array, as a repr shows them."""
+
+    def __new__(cls, array):
+        return super().__new__(cls, f"{array.dtype}[{', '.join(map(str, array.shape))}]")
+
+    def __repr__(self):
+        return str(self)
+
 
 class Timestep(NamedTuple):
     """What N environments show after a step or a reset."""
@@ -67,7 +84,7 @@ class Timestep(NamedTuple):
 class Environment(NamedTuple):
     """N environments that restart themselves."""
 
-    reset: Callable  # key -> (env_state, Timestep)
+    reset: Callable  # key -> (env_state, Timestep); on the host perhaps also (key, saved env_state), see wrappers.begin
     step: Callable  # (env_state, action [N, A]) -> (env_state, Timestep)
     spec: Spec
 

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ class Run(NamedTuple):
     signal: int  # that ended it, 0 if none did
 
     @property
-    def history(self) -> list[dict]:
+    def history(self) -> history.History:
         """The rows of metrics.jsonl, from the run's beginning."""
         return history.read(self.workdir)
 
@@ -69,13 +69,31 @@ def plan(config: ConfigDict, env_steps_per_iteration: int) -> Plan:
 
 
 def train(config: ConfigDict, workdir: Path, command_line: list[str], say: Callable[[str], None] = console.say) -> Run:
-    """Trains, or goes on with the run in `workdir`, to the end that the config sets.
+    """Trains, or goes on with the run in `workdir`, to the end that the config sets; see `iterate`."""
+    rows = iterate(config, workdir, command_line, say)
+    while True:
+        try:
+            next(rows)
+        except StopIteration as end:
+            return end.value
+
+
+def iterate(
+    config: ConfigDict, workdir: Path, command_line: list[str], say: Callable[[str], None] = console.say
+) -> Generator[dict, None, Run]:
+    """Trains while its rows are asked for; whoever closes it leaves a run that is saved and can go on.
 
     Args:
         config: resolved.
         workdir: the run folder.
         command_line: for the record.
         say: takes what there is to tell, a line at a time.
+
+    Yields:
+        Each row of metrics, once it is written. The device is an epoch ahead, so that looking at a row costs nothing.
+
+    Returns:
+        The run.
 
     Raises:
         ConfigError: what is asked for cannot be done; nothing has been written, or nothing but the run folder.
@@ -108,7 +126,7 @@ def train(config: ConfigDict, workdir: Path, command_line: list[str], say: Calla
         log = Log(config, folder, at, began, programs.compile_seconds)
         stack.callback(log.close)
         loop = Loop(plan(config, steps), programs, saver, log, stop_rule, signals, mesh)
-        state, reason = loop.run(state, is_new=not restored)
+        state, reason = yield from loop.run(state, is_new=not restored)
         if reason:
             say(f"stops early: {reason}")
     return Run(folder, config, state, int(state.iterations) * steps, reason, signals.received)
@@ -174,39 +192,55 @@ class Loop:
         self._mark = time.perf_counter()  # when the device last came free
         self._saved_at = -1  # env steps of the last checkpoint
 
-    def run(self, state: TrainState, is_new: bool) -> tuple[TrainState, str]:
-        """From `state` to the end of the plan, or to the first reason to stop."""
+    def run(self, state: TrainState, is_new: bool) -> Generator[dict, None, tuple[TrainState, str]]:
+        """From `state` to the end of the plan, or to the first reason to stop, a row at a time; what is left then."""
         plan, pending, reason = self._plan, None, ""
         iterations = int(state.iterations)
-        if is_new:
-            self._finish(Pending(0, self._programs.evaluate(state), 0, time.perf_counter()))
-        while iterations < plan.iterations and not reason:
-            length = plan.next_length(iterations)
-            number, began = self._length(length), time.perf_counter()
-            with jax.transfer_guard("disallow"):  # nothing crosses to the host or from it inside an epoch
-                state, metrics = self._programs.epoch(state, number)
-            iterations += length
-            reason = self._finish(pending)
-            pending = Pending(iterations * plan.env_steps, metrics, length * plan.env_steps, began)
-            is_evaluated = plan.is_due(iterations, plan.eval_every)
-            is_saved = plan.is_due(iterations, plan.save_every) or bool(self._signals.received)
-            if is_evaluated or is_saved:
-                reason = self._take_stock(state, pending, is_evaluated, is_saved) or reason
-                pending = None
-            elif pending.is_done():
-                reason, pending = self._finish(pending) or reason, None
-            if self._signals.received:
-                reason = f"signal {self._signals.received}"
-        reason = self._finish(pending) or reason
-        if reason and self._saved_at != iterations * plan.env_steps:  # stopped between two saves
-            self._save(state, iterations * plan.env_steps, {})
+        try:
+            if is_new:
+                yield self._finish(Pending(0, self._programs.evaluate(state), 0, time.perf_counter()))[0]
+            while iterations < plan.iterations and not reason:
+                length = plan.next_length(iterations)
+                number, began = self._length(length), time.perf_counter()
+                with jax.transfer_guard("disallow"):  # nothing crosses to the host or from it inside an epoch
+                    state, metrics = self._programs.epoch(state, number)
+                iterations += length
+                before = pending
+                pending = Pending(iterations * plan.env_steps, metrics, length * plan.env_steps, began)
+                if before:
+                    row, reason = self._finish(before)
+                    yield row
+                is_evaluated = plan.is_due(iterations, plan.eval_every)
+                is_saved = plan.is_due(iterations, plan.save_every) or bool(self._signals.received)
+                if is_evaluated or is_saved or pending.is_done():
+                    row, why = self._take_stock(state, pending, is_evaluated, is_saved)
+                    pending, reason = None, why or reason
+                    yield row
+                if self._signals.received:
+                    reason = f"signal {self._signals.received}"
+            if pending:
+                (row, why), pending = self._finish(pending), None
+                reason = why or reason
+                yield row
+        except GeneratorExit:  # whoever asked for the rows has seen enough
+            if pending:  # an evaluation that is due is made, or the run that goes on would lack it
+                self._take_stock(state, pending, plan.is_due(iterations, plan.eval_every), is_saved=True)
+            self._keep(state, iterations * plan.env_steps)
+            raise
+        if reason:
+            self._keep(state, iterations * plan.env_steps)
         return state, reason if iterations < plan.iterations or self._signals.received else ""
+
+    def _keep(self, state, env_steps):
+        """Saves a run that stops between two saves."""
+        if self._saved_at != env_steps:
+            self._save(state, env_steps, {})
 
     def _save(self, state, env_steps, row):
         self._saver.save(state, env_steps, row)
         self._saved_at = env_steps
 
-    def _take_stock(self, state, pending, is_evaluated, is_saved) -> str:
+    def _take_stock(self, state, pending, is_evaluated, is_saved) -> tuple[dict, str]:
         """Writes the row of an epoch with its evaluation, then saves: a checkpoint never is ahead of the metrics."""
         seconds = self._wait(pending)
         metrics = pending.metrics | (self._programs.evaluate(state) if is_evaluated else {})
@@ -216,14 +250,13 @@ class Loop:
             self._save(state, pending.env_steps, row)
         self._log.best = max(self._log.best, score)
         self._mark = time.perf_counter()
-        return self._stop_rule(row)
+        return row, self._stop_rule(row)
 
-    def _finish(self, pending: Pending | None) -> str:
-        """Writes the row of an epoch; a reason to stop, or ''."""
-        if pending is None:
-            return ""
+    def _finish(self, pending: Pending) -> tuple[dict, str]:
+        """Writes the row of an epoch; it, and a reason to stop or ''."""
         seconds = self._wait(pending)
-        return self._stop_rule(self._log.write(pending.env_steps, pending.metrics, pending.num_steps, seconds))
+        row = self._log.write(pending.env_steps, pending.metrics, pending.num_steps, seconds)
+        return row, self._stop_rule(row)
 
     def _wait(self, pending: Pending) -> float:
         """Seconds that the device was busy with an epoch, once it is done."""

@@ -80,6 +80,13 @@ def test_plain_line_says_all_there_is_to_know():
     )
 
 
+def test_a_line_and_a_wide_bar_also_say_how_long_the_longest_episode_and_an_evaluation_were():
+    status = shown([FIRST, LATER | {console.LONGEST: 1000, console.EVALUATION_LENGTH: 750.5}])
+    assert "length 999 (max 1000), lr 1.5e-4, eval 9350 (start 61.0) in 750 steps" in console.line(status)
+    assert console.bar_format(status, 200).endswith("length 999 (max 1000), lr 1.5e-4, eval 61.0→9350 in 750 steps")
+    assert console.bar_format(status, 120).endswith("length 999, lr 1.5e-4, eval 61.0→9350")
+
+
 def test_values_that_a_row_lacks_or_that_are_not_finite_stay_as_they_were():
     status = shown([FIRST, row(500_000, episode_return=float("nan"), length=None)])
     assert status.latest[console.RETURN] == -12.5

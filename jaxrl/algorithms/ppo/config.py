@@ -90,6 +90,7 @@ def default_config() -> ConfigDict:
     config.gamma = 0.99  # discount per step
     config.gammas = ()  # discount of each value head; () = gamma for all
     config.lambda_ = 0.95  # of the advantage estimate: 0 one-step TD, 1 Monte Carlo
+    config.recompute_advantage = False  # each pass estimates advantages anew, by the critic as it then is; else once
     config.bootstrap = "final_obs"  # a truncated step is worth V of its final observation, or of its own (last_obs)
     config.clip = 0.2  # the probability ratio counts within 1 ± clip
     config.clip_schedule = "constant"  # constant, linear or cosine to 0 over the run

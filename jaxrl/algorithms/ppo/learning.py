@@ -13,11 +13,13 @@ from jaxrl.types import Array, Key, PyTree, Rollout
 
 def update(parts: Parts, state: State, rollout: Rollout, key: Key) -> tuple[State, dict[str, Array]]:
     """Learns from one rollout: each phase makes its passes of `num_minibatches` steps of Adam each."""
+    state, rollout, novelty_metrics = shape(parts, state, rollout)
     state, batch, metrics = prepare(parts, state, rollout)
+    metrics |= novelty_metrics
     segments = minibatches.segment(batch._replace(carry=()), parts.segment_length, parts.groups)
     segments = segments._replace(carry=minibatches.segment(batch.carry, 1, parts.groups))
     for name, phase_key in zip(parts.phases, jax.random.split(key, len(parts.phases)), strict=True):
-        state, learned = learn(parts, name, state, segments, phase_key)
+        state, learned = learn(parts, name, state, segments, rollout, phase_key)
         metrics |= learned
     state = state._replace(
         # Only now: the policy that learns sees observations as the one that acted saw them.
@@ -27,8 +29,10 @@ def update(parts: Parts, state: State, rollout: Rollout, key: Key) -> tuple[Stat
     return state, metrics
 
 
-def learn(parts: Parts, name: str, state: State, segments: Batch, key: Key) -> tuple[State, dict[str, Array]]:
-    """One phase: its passes over the segments; metrics are means over the last pass."""
+def learn(
+    parts: Parts, name: str, state: State, segments: Batch, rollout: Rollout, key: Key
+) -> tuple[State, dict[str, Array]]:
+    """One phase: its passes over the segments of a rollout; metrics are means over the last pass."""
     phase = parts.phases[name]
     progress = state.updates / parts.num_updates
     hyper = state.hyper._replace(
@@ -53,17 +57,22 @@ def learn(parts: Parts, name: str, state: State, segments: Batch, key: Key) -> t
         metrics |= {phase.metric + "gradient_norm": norm, phase.metric + "learning_rate": learning_rate * decay}
         return (mine, optimizer, phase.adapt(learning_rate, kl, hyper.target_kl)), note, (kl, metrics)
 
-    def one_pass(state, key):
-        learner, notes = state
+    def one_pass(carry, now):
+        (learner, notes), (number, key) = carry, now
+        seen = segments
+        if parts.config.recompute_advantage:
+            params = {**rest, **learner[0]}
+            seen = jax.lax.cond(number > 0, lambda: refresh(parts, state, params, rollout, segments), lambda: segments)
         learner, notes, (kl, metrics) = minibatches.sweep(
-            step, learner, segments, notes, key, parts.num_minibatches, parts.config.shuffle
+            step, learner, seen, notes, key, parts.num_minibatches, parts.config.shuffle
         )
         mine, optimizer, learning_rate = learner
         return ((mine, optimizer, phase.adapt_pass(learning_rate, jnp.mean(kl), hyper.target_kl)), notes), metrics
 
     learner = (mine, state.optimizer[name], getattr(hyper, phase.rate))
     notes = phase.note(segments.memo.distribution)
-    (learner, _), metrics = jax.lax.scan(one_pass, (learner, notes), jax.random.split(key, phase.epochs))
+    passes = jnp.arange(phase.epochs), jax.random.split(key, phase.epochs)
+    (learner, _), metrics = jax.lax.scan(one_pass, (learner, notes), passes)
     mine, optimizer, learning_rate = learner
     state = state._replace(
         params={branch: {**rest, **mine}[branch] for branch in state.params},
@@ -73,30 +82,18 @@ def learn(parts: Parts, name: str, state: State, segments: Batch, key: Key) -> t
     return state, jax.tree.map(lambda x: jnp.mean(x[-1]), metrics)
 
 
+def shape(parts: Parts, state: State, rollout: Rollout) -> tuple[State, Rollout, dict[str, Array]]:
+    """The rollout with the rewards that learning sees, shaped and with the bonus for novelty; metrics of the bonus."""
+    state, bonus, metrics = parts.bonus.reward(parts, state, rollout)
+    reward = parts.shape_reward(rollout.reward)
+    reward = reward + masked.across(jnp.broadcast_to(bonus, rollout.valid.shape), reward)
+    return state, rollout._replace(reward=reward), metrics
+
+
 def prepare(parts: Parts, state: State, rollout: Rollout) -> tuple[State, Batch, dict[str, Array]]:
     """Advantages and value targets of a rollout: the state whose normalisers have seen them, the batch, metrics."""
-    hyper, memo, valid = state.hyper, rollout.memo, rollout.valid
-
-    def value_of(obs, carry, reset):
-        obs = jax.tree.map(lambda x: x[None], parts.normalize_obs(state.obs_moments, obs))
-        value = parts.network.value(state.params, carry, obs, reset[None]).expectation()[0]
-        return parts.denormalize_value(state.value_moments, value)
-
-    last_value = value_of(rollout.last_obs, rollout.last_carry, rollout.last_reset)
-    no_reset = jnp.zeros_like(rollout.last_reset)
-    final_value = jax.vmap(lambda obs, carry: value_of(obs, carry, no_reset))(rollout.final_obs, rollout.final_carry)
-    final_value = parts.bootstrap(memo.value, final_value)
-    next_value = returns.next_values(memo.value, last_value, final_value, rollout.truncated)
-    done = rollout.terminated | rollout.truncated
-    state, bonus, novelty_metrics = parts.bonus.reward(parts, state, rollout)
-    reward = parts.shape_reward(rollout.reward)
-    reward = reward + masked.across(jnp.broadcast_to(bonus, done.shape), reward)
-    advantage = returns.gae(
-        reward, memo.value, next_value, rollout.terminated, done, gamma=hyper.gamma, lambda_=hyper.lambda_
-    )
-    target = advantage + memo.value
-    explained = returns.explained_variance(memo.value, target, valid)
-    advantage = returns.weigh(advantage, hyper.value_weights)
+    memo, valid = rollout.memo, rollout.valid
+    advantage, target = estimate(parts, state, rollout, memo.value)
     moments = normalize.update(state.value_moments, target, valid)
     state = state._replace(
         value_moments=moments, advantage_moments=normalize.update(state.advantage_moments, advantage, valid)
@@ -112,7 +109,42 @@ def prepare(parts: Parts, state: State, rollout: Rollout) -> tuple[State, Batch,
         valid=valid,
         carry=jax.tree.map(lambda x: x[:: x.shape[0] // pieces], rollout.carry),
     )
-    return state, batch, novelty_metrics | {"update/explained_variance": explained}
+    return state, batch, {"update/explained_variance": returns.explained_variance(memo.value, target, valid)}
+
+
+def estimate(parts: Parts, state: State, rollout: Rollout, value: Array) -> tuple[Array, Array]:
+    """Advantages [T, N] and value targets, in units of the return; value: V of the rollout's observations, likewise."""
+    hyper, no_reset = state.hyper, jnp.zeros_like(rollout.last_reset)
+
+    def value_of(obs, carry, reset):
+        return evaluate(parts, state, jax.tree.map(lambda x: x[None], obs), carry, reset[None])[0]
+
+    last_value = value_of(rollout.last_obs, rollout.last_carry, rollout.last_reset)
+    final_value = jax.vmap(lambda obs, carry: value_of(obs, carry, no_reset))(rollout.final_obs, rollout.final_carry)
+    final_value = parts.bootstrap(value, final_value)
+    next_value = returns.next_values(value, last_value, final_value, rollout.truncated)
+    done = rollout.terminated | rollout.truncated
+    advantage = returns.gae(
+        rollout.reward, value, next_value, rollout.terminated, done, gamma=hyper.gamma, lambda_=hyper.lambda_
+    )
+    return returns.weigh(advantage, hyper.value_weights), advantage + value
+
+
+def refresh(parts: Parts, state: State, params: PyTree, rollout: Rollout, segments: Batch) -> Batch:
+    """The segments with values, advantages and targets by other parameters, and by the normalisers as they are."""
+    state = state._replace(params=params)
+    value = evaluate(parts, state, rollout.obs, jax.tree.map(lambda x: x[0], rollout.carry), rollout.reset)
+    advantage, target = estimate(parts, state, rollout, value)
+    value, target = (parts.normalize_value(state.value_moments, x) for x in (value, target))
+    advantage = parts.normalize_advantage(state.advantage_moments, advantage, rollout.valid)
+    value, advantage, target = minibatches.segment((value, advantage, target), parts.segment_length, parts.groups)
+    return segments._replace(memo=segments.memo._replace(value=value), advantage=advantage, target=target)
+
+
+def evaluate(parts: Parts, state: State, obs: PyTree, carry: PyTree, reset: Array) -> Array:
+    """V of observations [T, N, ...] from the carry [N, ...] on, in units of the return."""
+    value = parts.network.value(state.params, carry, parts.normalize_obs(state.obs_moments, obs), reset)
+    return parts.denormalize_value(state.value_moments, value.expectation())
 
 
 def split(params: PyTree, owns: Callable) -> tuple[PyTree, PyTree]:

@@ -16,11 +16,13 @@ from jaxrl.types import Writer
 
 RETURN = "rollout/episode_return"
 LENGTH = "rollout/episode_length"
+LONGEST = "rollout/episode_length_max"
 RATE = "update/learning_rate"
 EVALUATION = "eval/episode_return"
+EVALUATION_LENGTH = "eval/episode_length"
 SPEED = "speed/env_steps_per_second"
 COMPILE = "speed/compile_seconds"
-SHOWN = (RETURN, LENGTH, RATE, EVALUATION, SPEED, COMPILE)
+SHOWN = (RETURN, LENGTH, LONGEST, RATE, EVALUATION, EVALUATION_LENGTH, SPEED, COMPILE)
 
 LINE_SECONDS = 10.0  # in a log file, at least this long between two lines ...
 LINE_SHARE = 0.1  # ... or this share of the run
@@ -85,7 +87,7 @@ def advance(status: Status, row: dict) -> Status:
 
 def line(status: Status) -> str:
     """One plain line for a log file."""
-    return f"{_percent(status)}  " + ", ".join(_parts(status, start="{now} (start {then})"))
+    return f"{_percent(status)}  " + ", ".join(_parts(status, start="{now} (start {then})", is_whole=True))
 
 
 def bar_format(status: Status, columns: int, arrow: str = "→") -> str:
@@ -220,7 +222,8 @@ def _layouts(status: Status, arrow: str) -> Iterator[tuple[int, str]]:
     """(least size of the bar, format), from the richest to the barest."""
     both, latest = f"{{then}}{arrow}{{now}}", "{now}"
     percent = _percent(status)
-    yield 10, f"{percent}|{{bar}}| " + ", ".join(_parts(status, start=both))
+    for is_whole in (True, False):
+        yield 10, f"{percent}|{{bar}}| " + ", ".join(_parts(status, start=both, is_whole=is_whole))
     brief = _parts(status, start=both, is_brief=True)
     yield 5, f"{percent}|{{bar}}| " + " ".join(brief)
     yield 4, "|{bar}| " + " ".join(brief)
@@ -232,12 +235,13 @@ def _layouts(status: Status, arrow: str) -> Iterator[tuple[int, str]]:
     yield 0, percent
 
 
-def _parts(status: Status, start: str, is_brief: bool = False) -> list[str]:
+def _parts(status: Status, start: str, is_brief: bool = False, is_whole: bool = False) -> list[str]:
     """What there is to say, the most important first.
 
     Args:
         start: how a latest value and the one at the start stand together, with the fields now and then.
         is_brief: short words.
+        is_whole: the longest episode too, and how long those of the evaluation were.
     """
     latest = status.latest
     total = human(status.total).replace(".0", "")  # 1M: it does not move, so its width need not hold
@@ -257,11 +261,13 @@ def _parts(status: Status, start: str, is_brief: bool = False) -> list[str]:
     if RETURN in latest:
         parts.append(f"return {both(RETURN)}")
     if LENGTH in latest:
-        parts.append(f"{'len' if is_brief else 'length'} {_number(latest[LENGTH], is_brief)}")
+        longest = f" (max {_number(latest[LONGEST])})" if is_whole and LONGEST in latest else ""
+        parts.append(f"{'len' if is_brief else 'length'} {_number(latest[LENGTH], is_brief)}{longest}")
     if RATE in latest:
         parts.append(f"lr {_rate(latest[RATE])}")
     if EVALUATION in latest:
-        parts.append(f"eval {both(EVALUATION)}")
+        steps = f" in {_number(latest[EVALUATION_LENGTH])} steps" if is_whole and EVALUATION_LENGTH in latest else ""
+        parts.append(f"eval {both(EVALUATION)}{steps}")
     return parts
 
 
@@ -282,7 +288,7 @@ def _percent(status: Status) -> str:
     return f"{math.floor(100 * _share(status)):3d}%"  # 100% is the end, and nothing before
 
 
-def _number(value: float, is_brief: bool) -> str:
+def _number(value: float, is_brief: bool = False) -> str:
     """A return or length in three digits or more: 9123, -56.3, 0.12, 1.2M; brief: in two."""
     size = abs(value)
     if size >= 99_999.5:
