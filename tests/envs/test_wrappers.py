@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import jaxrl
-from jaxrl.envs import wrappers
-from jaxrl.types import Box, ConfigError
+from jaxrl.envs import transforms, wrappers
+from jaxrl.types import Box, ConfigError, Environment, Spec
 
 LIMIT = 5
 
@@ -172,3 +172,10 @@ def play_once(env, action):
 def test_a_mask_that_does_not_fit_is_one_line_with_the_cure(name, masked, cure):
     with pytest.raises(ConfigError, match=rf"^config.env.masked=[^\n]*{cure}[^\n]*$"):
         jaxrl.make_env(f"probe/{name}", 4, masked=masked)
+
+
+def test_a_dict_whose_vector_has_another_name_is_one_line():
+    parts = {"joints": jax.ShapeDtypeStruct((3,), jnp.float32)}
+    env = Environment(None, None, Spec(4, parts, Box((1,)), 1))
+    with pytest.raises(ConfigError, match=r"^config.env.masked=\(0,\) [^\n]*its observation is no vector[^\n]*$"):
+        transforms.hide(env, (0,))
