@@ -147,7 +147,9 @@ def make(env: Environment, algorithm: Algorithm, place: Callable = jax.device_pu
             agent, metrics = compiled.learn(agent, actor, memory, learn_key)
             learned.append(metrics)
         under_way = actor
-        metrics = compiled.summarize(finished) | jax.tree.map(lambda *x: np.mean(x), *jax.device_get(learned))
+        # Done when it returns, as its environments are: rows of metrics then come as they are made, and not in pairs.
+        told = jax.block_until_ready(compiled.summarize(finished))
+        metrics = told | jax.tree.map(lambda *x: np.mean(x), *jax.device_get(learned))
         iterations = place(np.int32(jax.device_get(iterations) + len(learned)))
         return TrainState(agent, actor, key, iterations), metrics
 

@@ -11,6 +11,7 @@ HELPERS = (
     "check",
     "dlpack",
     "folding",
+    "options",
     "randomization",
     "spaces",
     "torch_client",

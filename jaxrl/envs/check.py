@@ -156,7 +156,8 @@ def _ends(env: Environment, first: Timestep, steps: Timestep):
     same = _same(steps.obs, steps.final_obs)
     if np.any(wrong := ~done & ~same & steps.valid):
         yield Fault("final_obs", f"is not obs {_first(wrong)}, where no episode ended", "the observation of this step")
-    if done.sum() and np.all(same[done]) and np.all(steps.valid):
+    begun = done[:-1] & steps.valid[1:]  # where not, the next step is the restart
+    if begun.any() and np.all(same[done]):
         yield Fault("final_obs", f"is obs at all {done.sum()} ends of episodes", "the last observation of the old one")
 
 

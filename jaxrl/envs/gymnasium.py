@@ -38,7 +38,7 @@ def default_config() -> ConfigDict:
 
 def names() -> list[str]:
     """The environments that gymnasium has registered."""
-    return sorted(_library().registry)
+    return sorted(library().registry)
 
 
 def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environment:
@@ -54,8 +54,8 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     """
     del restarts
     envs = _load(config, num_envs)
-    space, act = _action(config.name, envs.single_action_space)
-    see = _observation(config.name, envs.single_observation_space)
+    space, act = action_space(config.name, envs.single_action_space)
+    see = observations(config.name, envs.single_observation_space)
     limit = config.episode_length or envs.spec.max_episode_steps or 1
 
     def reset(key):
@@ -103,7 +103,7 @@ def _timestep(obs, reward, terminated, truncated, final_obs, valid):
     return Timestep(obs, np.float32(reward), terminated, truncated & ~terminated, final_obs, {}, valid)
 
 
-def _library():
+def library():
     try:
         import gymnasium
     except ImportError as error:
@@ -115,7 +115,7 @@ def _library():
 
 def _load(config, num_envs):
     """gymnasium's vector environment."""
-    gymnasium = _library()
+    gymnasium = library()
     module, _, name = config.name.rpartition(":")
     try:
         if module:
@@ -147,7 +147,7 @@ def _load(config, num_envs):
 
 def _photographer(side: int) -> Callable:
     """A wrapper that shows what an environment renders."""
-    gymnasium = _library()
+    gymnasium = library()
     space = gymnasium.spaces.Box(0, 255, (side, side, 3), np.uint8)
 
     def shrink(image):
@@ -159,16 +159,16 @@ def _photographer(side: int) -> Callable:
     return wrap
 
 
-def _action(name, theirs):
+def action_space(name, theirs):
     """The policy's action space, and the function from its actions [N, ...] to gymnasium's."""
-    spaces = _library().spaces
+    spaces = library().spaces
     if isinstance(theirs, spaces.Discrete):
         return Discrete(int(theirs.n)), lambda action: np.asarray(action) + theirs.start
     if isinstance(theirs, spaces.MultiDiscrete) and theirs.nvec.ndim == 1:
         return MultiDiscrete(tuple(map(int, theirs.nvec))), lambda action: np.asarray(action) + theirs.start
     if isinstance(theirs, spaces.MultiBinary) and len(theirs.shape) == 1:
         return MultiDiscrete((2,) * theirs.shape[0]), lambda action: np.asarray(action, theirs.dtype)
-    if isinstance(theirs, spaces.Box) and theirs.is_bounded():
+    if isinstance(theirs, spaces.Box) and theirs.is_bounded() and theirs.dtype.kind == "f":
         low, high = theirs.low.astype(np.float32), theirs.high.astype(np.float32)
         stretch = lambda action: low + 0.5 * (np.clip(action, -1.0, 1.0) + 1.0) * (high - low)  # noqa: E731
         return Box(theirs.shape), lambda action: stretch(np.asarray(action)).astype(theirs.dtype)
@@ -178,11 +178,11 @@ def _action(name, theirs):
     )
 
 
-def _observation(name, theirs) -> Callable[[PyTree], PyTree]:
+def observations(name, theirs) -> Callable[[PyTree], PyTree]:
     """The function from gymnasium's observations [N, ...] to what the policy sees."""
-    spaces = _library().spaces
+    spaces = library().spaces
     if isinstance(theirs, spaces.Dict):
-        parts = {key: _observation(name, part) for key, part in theirs.spaces.items()}
+        parts = {key: observations(name, part) for key, part in theirs.spaces.items()}
         return lambda obs: {key: see(obs[key]) for key, see in parts.items()}
     if isinstance(theirs, spaces.Discrete):
         options = np.arange(theirs.start, theirs.start + theirs.n)

@@ -28,7 +28,6 @@ only one simulator, as Isaac Lab's. On the CPU the arrays of a Timestep are NumP
 Letters in shapes: N rows (environments x agents), A action size, B bytes.
 """
 
-import ast
 import importlib
 import importlib.util
 import inspect
@@ -41,6 +40,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxrl.envs import dlpack, torch_client, torch_contracts
+from jaxrl.envs.options import parse
 from jaxrl.find import nearest
 from jaxrl.types import Box, ConfigError, Discrete, Environment, MultiDiscrete, Spec, Timestep
 
@@ -197,7 +197,7 @@ def _load(config, num_envs):
         raise ConfigError(
             "config.env.suite='torch_bridge' cannot be imported (No module named 'torch'); pip install 'jaxrl[torch]'."
         )
-    options = {"num_envs": num_envs} | _options(config.options)
+    options = {"num_envs": num_envs} | parse(config.options, "device=cuda:0")
     options |= {"episode_length": config.episode_length} if config.episode_length else {}
     if config.python:
         return torch_client.Client(config.python, config.name, options)
@@ -220,22 +220,6 @@ def _load(config, num_envs):
         return function(**options)
     except Exception as mistake:
         raise ConfigError(f"{setting} fails ({_line(mistake)}); correct that function.") from mistake
-
-
-def _options(texts):
-    """('task=Cartpole', 'seed=3') -> {'task': 'Cartpole', 'seed': 3}."""
-    options = {}
-    for text in texts:
-        name, equals, value = str(text).partition("=")
-        if not equals or not name.isidentifier():
-            raise ConfigError(f"config.env.options={text!r} is no option; write name=value, such as device=cuda:0.")
-        try:
-            options[name] = (
-                {"true": True, "false": False}.get(value) if value in ("true", "false") else ast.literal_eval(value)
-            )
-        except (ValueError, SyntaxError):  # a text
-            options[name] = value
-    return options
 
 
 def _line(mistake):

@@ -112,7 +112,7 @@ def test_the_time_limit_is_the_environments_or_the_users(counter):
 @pytest.mark.gymnasium
 def test_actions_are_stretched_to_the_bounds(counter):
     assert make("Counter-v0").spec.action == Box((2,))
-    stretch = suite._action("x", counter.spaces.Box(np.float32([0, -4]), np.float32([10, 4])))[1]
+    stretch = suite.action_space("x", counter.spaces.Box(np.float32([0, -4]), np.float32([10, 4])))[1]
     np.testing.assert_array_equal(stretch([[-1, -1], [0, 0.5], [3, 1]]), [[0, -4], [5, 2], [10, 4]])
 
 
@@ -150,17 +150,17 @@ def test_a_clock_that_truncates_does_not_change_what_states_are_worth(counter, a
 @pytest.mark.gymnasium
 def test_spaces_that_are_not_ours_are_one_line(counter):
     spaces = counter.spaces
-    assert suite._action("x", spaces.Discrete(3, start=2))[0] == Discrete(3)
-    assert suite._action("x", spaces.MultiDiscrete([3, 2]))[0] == MultiDiscrete((3, 2))
-    np.testing.assert_array_equal(suite._action("x", spaces.Discrete(3, start=2))[1]([0, 2]), [2, 4])
-    see = suite._observation("x", spaces.Dict(n=spaces.Discrete(3), image=spaces.Box(0, 255, (4, 4, 3), np.uint8)))
+    assert suite.action_space("x", spaces.Discrete(3, start=2))[0] == Discrete(3)
+    assert suite.action_space("x", spaces.MultiDiscrete([3, 2]))[0] == MultiDiscrete((3, 2))
+    np.testing.assert_array_equal(suite.action_space("x", spaces.Discrete(3, start=2))[1]([0, 2]), [2, 4])
+    see = suite.observations("x", spaces.Dict(n=spaces.Discrete(3), image=spaces.Box(0, 255, (4, 4, 3), np.uint8)))
     seen = see({"n": np.array([2]), "image": np.zeros((1, 4, 4, 3), np.uint8)})
     np.testing.assert_array_equal(seen["n"], [[0, 0, 1]])
     assert seen["image"].dtype == np.uint8
     with pytest.raises(ConfigError, match=r"^[^\n]*no bounded Box[^\n]*register that\.$"):
-        suite._action("x", spaces.Box(-np.inf, np.inf, (1,)))
+        suite.action_space("x", spaces.Box(-np.inf, np.inf, (1,)))
     with pytest.raises(ConfigError, match=r"^[^\n]*FlattenObservation[^\n]*$"):
-        suite._observation("x", spaces.Tuple([spaces.Discrete(2)]))
+        suite.observations("x", spaces.Tuple([spaces.Discrete(2)]))
 
 
 @pytest.mark.gymnasium
