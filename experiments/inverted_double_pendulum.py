@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
         "learning_rate": 7e-4,
         # The pole stands after 150,000 steps. A rate that stays high then follows noise, until the policy forgets to
         # keep the cart off the end of its rail; so it comes to 0 early.
-        "learning_rate_schedule": "linear",
+        "learning_rate_schedule": "cosine",
         "learning_rate_share": 0.3,
         # The cart drifts to that end over hundreds of steps: the horizon must see it.
         "gamma": 0.995,
