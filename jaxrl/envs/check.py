@@ -36,7 +36,7 @@ class Report(NamedTuple):
     num_envs: int
     episodes: int  # that ended
     compile_seconds: float | None  # of reset and T steps; None on the host
-    step_seconds: float  # for one step of all environments
+    step_seconds: float  # for one step of all environments, on device with the random actions
 
     def __str__(self):
         compiled = f"compiled in {self.compile_seconds:.1f} s, " if self.compile_seconds is not None else ""
@@ -85,14 +85,32 @@ def _check(env: Environment, num_steps: int, key) -> Report:
 def _play(env: Environment, num_steps: int, key):
     """The first timestep and those of T random steps, [T, N, ...], the seconds to compile them and to play them."""
     reset_key, act_key = jax.random.split(key)
-    keys, compile_seconds = jax.random.split(act_key, num_steps), None
-    play, began = trajectory.player(env, trajectory.random_policy(env)), time.perf_counter()
+    keys, policy = jax.random.split(act_key, num_steps), trajectory.random_policy(env)
     if env.spec.traceable:
+        play, began = trajectory.player(env, policy), time.perf_counter()
         play = jax.jit(play).lower(reset_key, keys).compile()
         compile_seconds, began = time.perf_counter() - began, time.perf_counter()
-    first, (_, steps) = jax.block_until_ready(play(reset_key, keys))
-    seconds = time.perf_counter() - began
+        first, (_, steps) = jax.block_until_ready(play(reset_key, keys))
+        seconds = time.perf_counter() - began
+    else:
+        step, took = _timed(env.step)
+        first, (_, steps) = trajectory.player(env._replace(step=step), policy)(reset_key, keys)
+        compile_seconds, seconds = None, sum(took)
     return (*jax.tree.map(np.asarray, (first, steps)), compile_seconds, seconds)
+
+
+def _timed(step):
+    """A step of an environment on the host, and the list to which it adds the seconds that each takes."""
+    took = []
+
+    def timed(state, action):
+        jax.block_until_ready(action)
+        began = time.perf_counter()
+        after = step(state, action)
+        took.append(time.perf_counter() - began)
+        return after
+
+    return timed, took
 
 
 def _carries(env: Environment, key):

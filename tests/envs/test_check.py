@@ -12,7 +12,7 @@ import pytest
 import jaxrl
 from jaxrl import library
 from jaxrl.envs import check, spaces, trajectory
-from jaxrl.types import Box, Discrete, MultiDiscrete
+from jaxrl.types import Box, Discrete, Environment, MultiDiscrete
 
 NUM_ENVS = 4
 door = importlib.import_module("jaxrl.check_env")
@@ -122,6 +122,23 @@ def test_an_environment_on_the_host_that_ignores_the_key_is_named(clock):
 
     env = clock._replace(reset=reset, step=jax.jit(clock.step), spec=clock.spec._replace(traceable=False))
     assert any("other observations for the same key" in str(fault) for fault in check.check(env, 10).faults)
+
+
+def test_on_the_host_only_what_the_environment_takes_counts(clock, monkeypatch):
+    now = [0.0]  # seconds
+    monkeypatch.setattr(check.time, "perf_counter", lambda: now[0])
+    compiled = jax.jit(clock.step)
+
+    def spend(function, seconds):
+        def spent(*arguments):
+            now[0] += seconds
+            return function(*arguments)
+
+        return spent
+
+    env = Environment(spend(clock.reset, 100.0), spend(compiled, 2.0), clock.spec._replace(traceable=False))
+    report = check.check(env, 10)
+    assert (report.faults, report.compile_seconds, report.step_seconds) == ((), None, 2.0)
 
 
 def test_a_trajectory_is_what_happened_and_says_its_shapes(clock):
