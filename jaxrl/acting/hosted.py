@@ -6,6 +6,10 @@ on the device, so that nothing is stacked or sent twice. What is learned, and wi
 
 Such environments keep their state to themselves. So a state that is not the one they are in, as when a run is resumed,
 goes on with new episodes in all of them; what they want to keep through that is in their env_state (`wrappers.begin`).
+
+Acting and learning take turns. Side by side they would learn from the policy before the last, and gain little where
+both have the same cores: of an iteration of EnvPool's HalfCheetah (64 x 64 steps) on 2 CPU cores, simulating takes 41 %
+and learning 34 %, and each uses more than one core already.
 """
 
 from collections.abc import Callable
