@@ -5,6 +5,8 @@ scripts; the floors below them are public too: `jaxrl.functional.returns.gae(...
 """
 
 import importlib
+import sys
+from types import ModuleType
 
 _PUBLIC = ("build", "check_env", "configure", "iterate", "make_env", "plot_training", "rollout", "train")
 _FLOORS = ("acting", "algorithms", "envs", "functional", "host", "networks", "plot", "types")
@@ -23,3 +25,14 @@ def __getattr__(name: str):
 
 def __dir__():
     return sorted(__all__)
+
+
+class _Package(ModuleType):
+    """The package, whose functions stay what they are when a door of the same name, `jaxrl.train`, is imported."""
+
+    def __setattr__(self, name, value):
+        if not (name in _PUBLIC and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

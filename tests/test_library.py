@@ -1,5 +1,6 @@
 """What notebooks call, and the README's promises about it."""
 
+import importlib
 import subprocess
 import sys
 
@@ -36,6 +37,13 @@ def test_floors_are_public():
         gamma=0.5, lambda_=1.0,
     )  # fmt: skip
     np.testing.assert_allclose(advantage[:, 0], [1.5, 1.0])
+
+
+@pytest.mark.parametrize("name", ["train", "check_env"])
+def test_a_function_stays_one_when_the_door_of_its_name_is_imported(name):
+    door = importlib.import_module(f"jaxrl.{name}")
+    assert callable(door.main)
+    assert callable(getattr(jaxrl, name)) and getattr(jaxrl, name) is not door
 
 
 def test_an_unknown_attribute_is_an_attribute_error():
