@@ -21,8 +21,8 @@ def get_config() -> ConfigDict:
         "unroll_length": 32,
         "learning_rate": 7e-4,
         # The pole stands after 150,000 steps. A rate that stays high then follows noise, until the policy forgets to
-        # keep the cart off the end of its rail; so it comes to 0 early, and slowly: after a line, one seed in 13 was left
-        # with a bad last step.
+        # keep the cart off the end of its rail; so it comes to 0 early, and slowly: after a straight line, one seed of
+        # 13 was left with a bad last step.
         "learning_rate_schedule": "cosine",
         "learning_rate_share": 0.3,
         # The cart drifts to that end over hundreds of steps: the horizon must see it.
