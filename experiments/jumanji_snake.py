@@ -2,8 +2,9 @@
 
     python -m jaxrl.train --config=experiments/jumanji_snake.py
 
-Result: not measured to its end; mean return of the sampled policy 13.2 after 737,000 env steps, still rising, seed 0,
-405 s on 2 CPU cores shared with other work. Random allowed actions: 6.15 ± 0.10 (mean of 256 full episodes).
+Result: mean return of the sampled policy over 64 full episodes 16.2 ± 5.8 at the end, 17.3 at best, after 1.39M env
+steps, seed 0, 946 s on 2 CPU cores that others kept busy, 160 s of it compiling. Random allowed actions: 6.15 ± 0.10
+(mean of 256 full episodes).
 """
 
 from ml_collections import ConfigDict

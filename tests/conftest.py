@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items):
     """
     setup = configparser.ConfigParser()
     setup.read(pathlib.Path(__file__).parent.parent / "setup.cfg")
-    extras = set(setup["options.extras_require"])
+    extras = {extra.replace("-", "_") for extra in setup["options.extras_require"]}  # older pips know no _ in an extra
     for item in items:
         given = item.callspec.params.values() if hasattr(item, "callspec") else ()
         needed = {marker.name for marker in item.iter_markers()} | {suite_of(value) for value in given}

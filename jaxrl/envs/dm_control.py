@@ -1,6 +1,6 @@
 """The DM Control Suite's tasks, simulated by MuJoCo on the host; https://github.com/google-deepmind/dm_control.
 
-Needs the extra [dm_control], and no screen: nothing is drawn. `config.env.name` is domain-task, as in cartpole-balance.
+Needs the extra [dm-control], and no screen: nothing is drawn. `config.env.name` is domain-task, as in cartpole-balance.
 The parts of an observation stand side by side, in the suite's order, as one vector of float32. A bounded action lies in
 [-1, 1] for the policy, what it samples beyond is clipped, and it is stretched to the task's bounds here; one without
 bounds (the LQR's) goes through as it is.
@@ -127,7 +127,7 @@ def _library():
             from dm_control.mujoco.wrapper.mjbindings import sizes
     except ImportError as error:
         raise ConfigError(
-            f"config.env.suite='dm_control' cannot be imported ({error}); pip install 'jaxrl[dm_control]'."
+            f"config.env.suite='dm_control' cannot be imported ({error}); pip install 'jaxrl[dm-control]'."
         ) from error
     # dm_control 1.0.50 wants to read arrays that MuJoCo 4 no longer has, of deformable bodies; no task has any.
     for name, theirs in (("mjmodel", mujoco.MjModel), ("mjdata", mujoco.MjData)):
