@@ -156,7 +156,7 @@ def test_a_clock_that_truncates_does_not_change_what_states_are_worth(library, m
 
 def test_without_dm_control_it_is_one_line_with_the_cure(monkeypatch):
     monkeypatch.setitem(sys.modules, "dm_control", None)  # import raises ImportError
-    with pytest.raises(ConfigError, match=r"^[^\n]*pip install 'jaxrl\[dm_control\]'[^\n]*$"):
+    with pytest.raises(ConfigError, match=r"^[^\n]*pip install 'jaxrl\[dm-control\]'[^\n]*$"):
         make("cartpole-balance")
 
 

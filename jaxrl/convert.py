@@ -1,0 +1,88 @@
+"""Makes an experiment of an rl_games yaml: python -m jaxrl.convert ppo_ant.yaml --out experiments/my_ant.py
+
+Of rl_games 1.6.5, IsaacGymEnvs and Isaac Lab. Every key is taken over, or named in the report with what to do.
+
+python -m jaxrl.convert ppo_ant.yaml --out my_ant.py            one file; the report is printed
+python -m jaxrl.convert configs/ --out experiments/theirs/      all of a folder; a table is printed
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from jaxrl.types import ConfigError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line; the exit status: 0 done, 2 bad input."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(
+        "jaxrl.convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("yaml", nargs="?", default="", help="a yaml of rl_games, or a folder of them")
+    parser.add_argument("--out", default="", help="the experiment that is written, FILE.py, or a folder for a folder")
+    parser.add_argument("--force", action="store_true", help="write over files that are there")
+    arguments = parser.parse_args(argv)
+    try:
+        return _run(arguments)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(arguments) -> int:
+    file, out = Path(arguments.yaml), Path(arguments.out)
+    if not arguments.yaml or not arguments.out:
+        missing = "--out=EXPERIMENT.py" if arguments.yaml else "the yaml"
+        raise ConfigError(f"{missing} is missing; write python -m jaxrl.convert FILE.yaml --out EXPERIMENT.py")
+    if not file.exists():
+        raise ConfigError(f"{file} is not there; give a yaml of rl_games, or a folder of them.")
+    if file.is_dir():
+        return _convert_folder(file, out, arguments.force)
+    if out.suffix != ".py":
+        raise ConfigError(f"--out={out} is no Python file; write --out={out / (file.stem + '.py')}")
+    print(_convert(file, out, arguments.force).report(), end="")
+    print(f"\nWritten: {out}. To train it: {_command(out)}")
+    return 0
+
+
+def _convert(file, out, force):
+    from jaxrl.host import rl_games  # after the command line is known to be good: JAX takes seconds to load
+
+    if out.exists() and not force:
+        raise ConfigError(f"--out={out} is there already; --force writes over it.")
+    conversion = rl_games.convert(file)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(conversion.experiment(_command(out)), encoding="utf-8")
+    except OSError as mistake:
+        raise ConfigError(f"--out={out} cannot be written ({mistake}); choose another.") from None
+    return conversion
+
+
+def _command(out):
+    return f"python -m jaxrl.train --config={out}"
+
+
+def _convert_folder(folder, out, force):
+    """A row for each yaml: converted, with what is left to do, or why it is not."""
+    files = sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")])
+    if not files:
+        raise ConfigError(f"{folder} has no yaml; give a folder that has.")
+    width = max(len(str(file.relative_to(folder))) for file in files)
+    converted = 0
+    for file in files:
+        name = file.relative_to(folder)
+        try:
+            conversion = _convert(file, out / name.with_suffix(".py"), force)
+            converted += 1
+            said = f"{len(conversion.lost)} to do" if conversion.lost else "nothing to do"
+            print(f"{str(name):<{width}}  converted  {said}")
+        except ConfigError as error:
+            print(f"{str(name):<{width}}  not        {error}")
+    print(f"{converted} of {len(files)} converted; what is to do stands at the top of each experiment.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
