@@ -1,14 +1,24 @@
 """jaxrl: reinforcement learning as pure functions, one compiled epoch at a time.
 
-`train`, `iterate`, `plot_training`, `configure`, `build`, `make_env`, `check_env` and `rollout` are for notebooks and
-scripts; the floors below them are public too: `jaxrl.functional.returns.gae(...)`.
+`train`, `iterate`, `plot_training`, `load_policy`, `configure`, `build`, `make_env`, `check_env` and `rollout` are for
+notebooks and scripts; the floors below them are public too: `jaxrl.functional.returns.gae(...)`.
 """
 
 import importlib
 import sys
 from types import ModuleType
 
-_PUBLIC = ("build", "check_env", "configure", "iterate", "make_env", "plot_training", "rollout", "train")
+_PUBLIC = (
+    "build",
+    "check_env",
+    "configure",
+    "iterate",
+    "load_policy",
+    "make_env",
+    "plot_training",
+    "rollout",
+    "train",
+)
 _FLOORS = ("acting", "algorithms", "envs", "functional", "host", "networks", "plot", "types")
 
 __all__ = [*_PUBLIC, *_FLOORS]

@@ -11,7 +11,7 @@ from jaxrl import envs
 from jaxrl.envs import check
 from jaxrl.envs.trajectory import rollout  # noqa: F401  jaxrl.rollout
 from jaxrl.host import config as configs
-from jaxrl.host import loop, program, sharding
+from jaxrl.host import loop, policies, program, sharding
 from jaxrl.plot import training as plot_training  # noqa: F401  jaxrl.plot_training
 from jaxrl.types import Environment
 
@@ -70,6 +70,25 @@ def iterate(
         ConfigError, BrokenRunError: as `train`, what is wrong with the config at once, the rest by the first row.
     """
     return loop.iterate(configure(experiment, overrides), Path(workdir), sys.argv)
+
+
+def load_policy(run: str | Path, checkpoint: str | int | Path = "latest") -> policies.Policy:
+    """What a run has learned, as a function of observations.
+
+    policy = jaxrl.load_policy("runs/ant", "best")
+    action = policy(obs)
+
+    Args:
+        run: the run folder.
+        checkpoint: 'latest', 'best', the env steps of a checkpoint, or the path of its folder.
+
+    Returns:
+        The policy; jaxrl/host/policies.py says how one with memory is called, and how one is used inside jit.
+
+    Raises:
+        ConfigError: there is no such run or checkpoint, it is damaged, or the environment cannot be made.
+    """
+    return policies.load(run, checkpoint)
 
 
 def build(config: ConfigDict) -> program.Source:

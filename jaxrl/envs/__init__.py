@@ -1,10 +1,13 @@
 """Environments: each file makes those of one suite; the wrappers are what they share."""
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 from ml_collections import ConfigDict
 
 from jaxrl.envs import transforms
 from jaxrl.find import find
-from jaxrl.types import Environment
+from jaxrl.types import ConfigError, Environment
 
 # Files of this folder that are no suites.
 HELPERS = (
@@ -23,6 +26,14 @@ HELPERS = (
 )
 CHOICES = {"obs_dtype": ("float32", "bfloat16", "float16")}
 LIMITS = {"masked": (0, 10_000_000), "sticky_actions": (0.0, 1.0), "frame_stack": (1, 1000)}
+
+
+class Scene(NamedTuple):
+    """What it takes to draw an environment with MuJoCo."""
+
+    model: Any  # mujoco.MjModel
+    qpos: Callable  # env_state of `make` -> [N, positions of the joints], in the model's order
+    seconds: float  # that a step of the environment lasts
 
 
 def default_config() -> ConfigDict:
@@ -68,3 +79,21 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     if config.show_return:
         env = transforms.show_return(env)
     return transforms.cast(env, config.obs_dtype)
+
+
+def scene(config: ConfigDict) -> Scene:
+    """How the environments of the config are drawn.
+
+    Args:
+        config: the group `env`.
+
+    Raises:
+        ConfigError: there is no such environment, or MuJoCo has no part in it.
+    """
+    suite = find("envs", config.suite)
+    if not hasattr(suite, "scene"):
+        raise ConfigError(
+            f"config.env.suite={config.suite!r} cannot be drawn: its environments are not bodies that MuJoCo knows; "
+            "play it without --html and --video."
+        )
+    return suite.scene(config)

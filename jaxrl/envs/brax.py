@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jaxrl.envs import randomization, wrappers
+from jaxrl.envs import Scene, randomization, wrappers
 from jaxrl.find import nearest
 from jaxrl.types import Box, ConfigError, Environment, Spec
 
@@ -48,21 +48,7 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     Raises:
         ConfigError: Brax has no such environment, or it does not run on that backend.
     """
-    library = _library()
-    if config.name not in library._envs:
-        raise ConfigError(f"config.env.name={config.name!r} is not in Brax; {nearest(config.name, names())}")
-    if config.backend not in CHOICES["backend"]:
-        cure = nearest(config.backend, list(CHOICES["backend"]))
-        raise ConfigError(f"config.env.backend={config.backend!r} does not exist; {cure}")
-    with quiet():
-        try:
-            env = library.get_environment(config.name, backend=config.backend)
-        except (NotImplementedError, AttributeError, TypeError, ValueError) as error:
-            raise ConfigError(
-                f"config.env.backend={config.backend!r} cannot run {config.name} ({error}); "
-                "every environment of Brax runs on generalized."
-            ) from error
-
+    env = _load(config)
     # TF32 harms the physics; https://github.com/google-deepmind/mujoco_playground/issues/86.
     precise = jax.default_matmul_precision("highest")
 
@@ -89,6 +75,36 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     _, obs = jax.eval_shape(reset, jax.random.key(0))
     spec = Spec(num_envs, jax.ShapeDtypeStruct(obs.shape, obs.dtype), action, time_limit)
     return Environment(reset_all, step_all, spec)
+
+
+def scene(config: ConfigDict) -> Scene:
+    """How it is drawn, as it is without randomized physics; on every backend q is MuJoCo's qpos."""
+    env = _load(config)
+    is_state = lambda x: isinstance(x, _library().State)  # noqa: E731
+
+    def qpos(env_state):
+        [state] = filter(is_state, jax.tree.leaves(env_state, is_leaf=is_state))
+        return state.pipeline_state.q
+
+    return Scene(env.unwrapped.sys.mj_model, qpos, float(env.dt) * config.action_repeat)
+
+
+def _load(config):
+    """Brax's environment."""
+    library = _library()
+    if config.name not in library._envs:
+        raise ConfigError(f"config.env.name={config.name!r} is not in Brax; {nearest(config.name, names())}")
+    if config.backend not in CHOICES["backend"]:
+        cure = nearest(config.backend, list(CHOICES["backend"]))
+        raise ConfigError(f"config.env.backend={config.backend!r} does not exist; {cure}")
+    with quiet():
+        try:
+            return library.get_environment(config.name, backend=config.backend)
+        except (NotImplementedError, AttributeError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"config.env.backend={config.backend!r} cannot run {config.name} ({error}); "
+                "every environment of Brax runs on generalized."
+            ) from error
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jaxrl.envs import randomization, wrappers
+from jaxrl.envs import Scene, randomization, wrappers
 from jaxrl.envs.brax import quiet
 from jaxrl.find import nearest
 from jaxrl.types import Box, ConfigError, Environment, Spec
@@ -81,6 +81,18 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     reset_all, step_all = wrappers.restarting(reset, step, num_envs, action, time_limit, restarts)
     _, obs = jax.eval_shape(reset, jax.random.key(0))
     return Environment(reset_all, step_all, Spec(num_envs, obs, action, time_limit))
+
+
+def scene(config: ConfigDict) -> Scene:
+    """How it is drawn, as it is without randomized physics."""
+    env, _, action_repeat = _load(config)
+
+    def qpos(env_state):
+        is_state = lambda x: hasattr(x, "data") and hasattr(x.data, "qpos")  # noqa: E731
+        [state] = filter(is_state, jax.tree.leaves(env_state, is_leaf=is_state))
+        return state.data.qpos
+
+    return Scene(env.mj_model, qpos, float(env.dt) * action_repeat)
 
 
 def _randomizer(config):

@@ -47,8 +47,9 @@ def restarting(
     """N environments with a time limit that go on with a new episode in the step that ends one.
 
     A real reset costs about as much as a step, so not every environment can have one in every step: each has an
-    initial state in store, and all stores are renewed at once every `period` steps. An episode that lasts longer than
-    that therefore never begins like the one before it, and no two environments begin alike.
+    initial state in store, and all stores are renewed at once every `period` steps, or every `time_limit` if that is
+    less. An episode that lasts as long therefore never begins like the one before it, and no two environments begin
+    alike; a shorter one may, and then draws what its state says that it draws, as the one before it did.
 
     Args:
         reset: key -> (state, obs) of one environment.
@@ -62,6 +63,7 @@ def restarting(
     Returns:
         reset: key -> (State, Timestep), and step: (State, action [N, ...]) -> (State, Timestep).
     """
+    period = min(period, time_limit)
 
     def draw(keys):
         draw_one = jax.vmap(reset)

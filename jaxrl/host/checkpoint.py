@@ -115,7 +115,9 @@ class Checkpointer:
         metrics = {name: value.item() if hasattr(value, "item") else value for name, value in metrics.items()}
         self._pending = self._thread.submit(self._write, _snapshot(state), int(env_steps), metrics)
 
-    def restore(self, template: PyTree, env_steps: int | None = None) -> tuple[PyTree, int] | None:
+    def restore(
+        self, template: PyTree, env_steps: int | None = None, partial: bool = False
+    ) -> tuple[PyTree, int] | None:
         """The state of the newest checkpoint that verifies, bit for bit, and its env_steps.
 
         Broken checkpoints are passed over with a warning each. Nothing on disk is changed.
@@ -124,6 +126,7 @@ class Checkpointer:
             template: a state of the same shapes and dtypes, or its jax.ShapeDtypeStructs; arrays come back with its
                 shardings, numpy arrays as numpy arrays.
             env_steps: only this checkpoint will do.
+            partial: the template may be a part of the state: what it has not is verified and left behind.
 
         Returns:
             (state, env_steps), or None where nothing was ever saved.
@@ -142,13 +145,16 @@ class Checkpointer:
             except ConfigError:
                 raise
             except Exception as error:  # whatever Orbax, TensorStore or JSON make of broken files
+                if env_steps is not None:
+                    others = ", ".join(str(other) for other in self.steps() if other != step) or "no others"
+                    raise ConfigError(
+                        f"checkpoint {step} in {self._directory} is broken ({_reason(error)}); there are {others}"
+                    ) from None
                 self._report(f"warning: checkpoint {step} is broken and passed over ({_reason(error)})")
                 continue
-            state = self._fit(leaves, template, step)
+            state = self._fit(leaves, template, step, partial)
             self._sound[step] = digest
             return state, step
-        if env_steps is not None:
-            raise ConfigError(f"checkpoint {env_steps} in {self._directory} is broken; there are {self._offer()}")
         if self.steps():
             raise ConfigError(
                 f"none of the checkpoints in {self._directory} can be read; "
@@ -299,15 +305,13 @@ class Checkpointer:
             raise ValueError("its arrays do not match their fingerprint")
         return leaves, meta["fingerprint"]
 
-    def _fit(self, leaves: list[Leaf], template: PyTree, step: int) -> PyTree:
+    def _fit(self, leaves: list[Leaf], template: PyTree, step: int, partial: bool) -> PyTree:
         """The leaves in the template's structure and places, if they are the template's in path, shape and dtype."""
         saved = {leaf.path: leaf for leaf in leaves}
         likes = _flatten(template)
-        if difference := _first_difference(saved, likes):
-            raise ConfigError(
-                f"checkpoint {step} in {self._directory} does not fit this run: {difference}; "
-                "use a new --workdir or the config the run was started with"
-            )
+        if difference := _first_difference(saved, likes, partial):
+            cure = "give one of its own" if partial else "use a new --workdir or the config the run was started with"
+            raise ConfigError(f"checkpoint {step} in {self._directory} does not fit this run: {difference}; {cure}")
         return jax.tree.unflatten(jax.tree.structure(template), [_place(saved[path], like) for path, like in likes])
 
 
@@ -387,7 +391,7 @@ def _score(metrics: dict) -> float | None:
     return score if score is not None and math.isfinite(score) else None
 
 
-def _first_difference(saved: dict[str, Leaf], likes: list[tuple[str, jax.Array]]) -> str:
+def _first_difference(saved: dict[str, Leaf], likes: list[tuple[str, jax.Array]], partial: bool) -> str:
     """What in the checkpoint is not as in this run, or '' if nothing."""
     for path, like in likes:
         if path not in saved:
@@ -395,7 +399,7 @@ def _first_difference(saved: dict[str, Leaf], likes: list[tuple[str, jax.Array]]
         here, there = _form(like), _form(saved[path])
         if here != there:
             return f"state{path} is {there} in the checkpoint and {here} in this run"
-    surplus = saved.keys() - {path for path, _ in likes}
+    surplus = set() if partial else saved.keys() - {path for path, _ in likes}
     return f"state{min(surplus)} is in the checkpoint and not in this run" if surplus else ""
 
 

@@ -33,19 +33,28 @@ class _Play(NamedTuple):
     step: Array  # []
 
 
-def make(env: Environment, algorithm: Algorithm, config: ConfigDict, place: Callable = lambda tree: tree) -> Callable:
-    """A pure function that plays one episode in each environment of `env`.
+def make(
+    env: Environment,
+    algorithm: Algorithm,
+    config: ConfigDict,
+    place: Callable = lambda tree: tree,
+    report: Callable | None = None,
+) -> Callable:
+    """A function that plays one episode in each environment of `env`; pure, but for one that lives on the host.
 
     Args:
         env: N = config.episodes environments, not those that train.
         algorithm: whose policy plays.
         config: the group `eval`.
         place: puts a pytree of [N, ...] where it should live; anywhere, by default.
+        report: what is told of the episodes: `summarize` (by default) or `episodes`.
 
     Returns:
-        (agent, key) -> metrics `eval/...`, [] each: mean, std, min and max of the returns, mean and max length.
+        (agent, key) -> metrics `eval/...`, [] each: mean, std, min and max of the returns, mean and max length; or what
+        else `report` tells.
     """
     num_envs = env.spec.num_envs
+    report = report or summarize
 
     def choose(agent, play, key):
         key = jax.random.fold_in(key, play.step)
@@ -83,7 +92,7 @@ def make(env: Environment, algorithm: Algorithm, config: ConfigDict, place: Call
             action, carry = choose(agent, play, act_key)
             return go_on(play, carry, *env.step(play.env_state, action))
 
-        return summarize(jax.lax.while_loop(goes_on, step, start(*place(env.reset(reset_key)))))
+        return report(jax.lax.while_loop(goes_on, step, start(*place(env.reset(reset_key)))))
 
     choose_now, go_on_now = jax.jit(choose), jax.jit(go_on)
 
@@ -94,7 +103,7 @@ def make(env: Environment, algorithm: Algorithm, config: ConfigDict, place: Call
             action, carry = choose_now(agent, play, act_key)
             env_state, timestep = env.step(play.env_state, action)
             play = go_on_now(play, carry, env_state, timestep._replace(metrics={}))
-        return summarize(play)
+        return report(play)
 
     return evaluate if env.spec.traceable else evaluate_on_host
 
@@ -110,3 +119,8 @@ def summarize(play: _Play) -> dict[str, Array]:
         "eval/episode_length_max": jnp.max(play.length),
         "eval/episodes": jnp.sum(~play.is_alive),
     }
+
+
+def episodes(play: _Play) -> dict[str, Array]:
+    """Every episode for itself: `return` [N], `length` [N] steps, `ended` [N] bool (else it was cut off)."""
+    return {"return": play.episode_return, "length": play.length, "ended": ~play.is_alive}

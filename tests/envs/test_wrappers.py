@@ -59,7 +59,7 @@ def test_final_obs_is_the_true_last_observation_and_obs_the_next_episodes_first(
     np.testing.assert_allclose(seen.final_obs[1:LIMIT], seen.obs[1:LIMIT])
 
 
-@pytest.mark.parametrize("period", [1, 4, 8])
+@pytest.mark.parametrize("period", [1, 4, wrappers.PERIOD])
 def test_each_episode_begins_somewhere_else(period):
     num_envs, episodes = 32, 6
     seen = play(*counter(num_envs, time_limit=8, period=period), num_envs, 8 * episodes)
@@ -68,7 +68,7 @@ def test_each_episode_begins_somewhere_else(period):
 
 
 def test_within_a_period_an_episode_begins_as_the_one_before_and_after_it_does_not():
-    seen = play(*counter(8, time_limit=8, period=24), 8, 48)
+    seen = play(*counter(8, terminate_at=8, time_limit=100, period=24), 8, 48)
     starts = seen.obs[::8]  # at steps 0, 8, 16, 24, ...; drawn anew at steps 24 and 48
     np.testing.assert_array_equal(starts[1], starts[2])
     np.testing.assert_array_equal(starts[3], starts[4])

@@ -1,0 +1,34 @@
+"""What can be looked at of one episode: a page in 3D, moving pictures."""
+
+from pathlib import Path
+
+from jaxrl.host import keys, recording
+
+
+def write(
+    run: str | Path, selector: str | int | Path, sampled: bool, seed: int, html: Path | None, video: Path | None
+) -> None:
+    """Records one episode and writes it to the files that are named.
+
+    Args:
+        run, selector, sampled, seed: as `recording.record` takes them.
+        html: of the page, which needs no network; None: none.
+        video: a .gif or .mp4; None: none.
+
+    Raises:
+        ConfigError: what is asked for cannot be had here, or of this environment; nothing has been played then.
+    """
+    recording.choose_renderer()  # before anything imports MuJoCo
+    from jaxrl.host import video as videos
+    from jaxrl.host import viewer
+
+    for flag, file in (("html", html), ("video", video)):
+        if file and not file.absolute().parent.is_dir():
+            raise keys.error(f"--{flag}={file} cannot be: there is no folder {file.absolute().parent}; make it first")
+    if video:
+        videos.check(video)
+    episode = recording.record(run, selector, sampled, seed)
+    if html:
+        html.write_text(viewer.page(episode), encoding="utf-8")
+    if video:
+        videos.write(episode, video)
