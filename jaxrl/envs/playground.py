@@ -57,7 +57,8 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     # TF32 harms the physics; https://github.com/google-deepmind/mujoco_playground/issues/86.
     precise = jax.default_matmul_precision("highest")
 
-    physics = randomization.make(_randomizer(config), env.mjx_model)
+    draw = _randomizer(config)
+    physics = randomization.make(draw, env.mjx_model if draw else None)
 
     def reset(key):
         keys = jax.random.key_data(jax.random.split(key))  # some of Playground's own code splits raw keys
@@ -109,7 +110,10 @@ def _randomizer(config):
 
 @contextlib.contextmanager
 def _having(env, model):
-    """The environment with other physics for a while, as Playground's own wrapper gives it them."""
+    """The environment with other physics for a while, as Playground's own wrapper gives it them; None: with its own."""
+    if model is None:
+        yield
+        return
     before, env.unwrapped._mjx_model = env.unwrapped._mjx_model, model
     try:
         yield

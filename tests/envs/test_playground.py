@@ -31,7 +31,7 @@ def play(env, action):
 
         def step(state, action):
             after, timestep = env.step(state, action)
-            return after, (state.state, timestep)
+            return after, (state.state[1], timestep)
 
         return first, jax.lax.scan(step, state, action)[1]
 
