@@ -2,10 +2,11 @@
 
     python -m jaxrl.train --config=experiments/envpool_pong.py
 
-Result: mean deterministic return over 8 full games -21.0 after 240,000 env steps, -17.2 after 479,000, -10.1 after 1.44M,
--16.8 after 1.68M and -8.5 ± 9.7 after 2.16M; mean training return -20.1 at first and -9.1 around 2.3M, where the run was
-ended, still rising. Seed 0. Far from the 18 that is played well: smaller images and a small network, for 2 CPU cores that
-others kept busy. An env step is a decision, 4 frames of Atari: 2.5M are 10M frames. docs/pictures/pong.png has the curve.
+Result: mean deterministic return over 8 full games -21.0 after 240,000 env steps, -17.2 after 479,000, -10.1 after
+1.44M, -16.8 after 1.68M and -8.5 ± 9.7 after 2.16M; mean training return -20.1 at first and -9.1 around 2.3M, where the
+run was ended, still rising. Seed 0. Far from the 18 that is played well: smaller images and a small network, for 2 CPU
+cores that others kept busy. An env step is a decision, 4 frames of Atari: 2.5M are 10M frames. The curve is in
+docs/pictures/pong.png.
 """
 
 from ml_collections import ConfigDict
