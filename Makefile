@@ -13,13 +13,14 @@ RUN = $(VENV)/bin/python
 INSTALL = $(RUN) -m pip --disable-pip-version-check -qq install --constraint constraints.txt --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint clean
+.PHONY: help setup train test lint docs clean
 
 help:
 	@echo 'make train    train $(EXPERIMENT) into $(WORKDIR); once more: go on where it stopped'
 	@echo '                EXPERIMENT=ant  WORKDIR=runs/x  ARGS="--config.seed=3 --config.total_env_steps=200000"'
 	@echo 'make test     run the tests;  TESTS=tests/functional  ARGS="-k gae"'
 	@echo 'make lint     check the style'
+	@echo 'make docs     build the documentation into site/'
 	@echo 'make setup    install into $(VENV);  PYTHON=python3.12  EXTRAS=cuda12, cuda13, tpu, torch, wandb, or a suite of environments'
 	@echo 'make clean    delete the virtual environments and what was built or cached; runs/ stays'
 
@@ -32,12 +33,16 @@ test: $(VENV)/installed-test
 lint: $(VENV)/installed-test
 	@$(RUN) -m ruff check .
 
+docs: $(VENV)/installed-docs
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet
+	@echo 'site/index.html'
+
 setup: $(VENV)/made
 	@$(install)
 	@touch $(VENV)/installed
 
 clean:
-	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build site dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 define install
@@ -53,6 +58,11 @@ $(VENV)/installed: setup.cfg pyproject.toml constraints.txt | $(VENV)/made
 $(VENV)/installed-test: $(VENV)/installed
 	@echo 'installing what the tests need ...'
 	@$(INSTALL) '.[test]'
+	@touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	@echo 'installing what the documentation needs ...'
+	@$(INSTALL) '.[docs]'
 	@touch $@
 
 # The first Python that runs, is new enough and can make virtual environments: a name on the PATH may be a shim with
