@@ -184,8 +184,8 @@ def test_the_command_is_understood(line, small):
             understood_make(rest)
         case ["pip", "install", *rest]:
             understood_pip(rest)
-        case ["python", "-m", "jaxrl.train", *rest]:
-            understood_training(rest)
+        case ["python", "-m", "jaxrl.train" | "jaxrl.profile", *rest]:
+            understood_training([word for word in rest if not word.startswith(("--trace=", "--json"))])
         case ["python", "-m", module, *rest]:
             understood_door([module, *rest])
         case ["python", script, *_]:

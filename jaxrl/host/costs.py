@@ -1,0 +1,111 @@
+"""Counts what a traced function computes: operations and bytes, through loops, on whatever device it will run.
+
+XLA's own analysis counts the body of a loop once, and a rollout is a loop of loops; here a scan counts as often as it
+turns. Operations of matrices are exact. What the compiler fuses cannot be known here: bytes are those of every
+operation's inputs and outputs, an upper bound of what memory sees.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.extend import core
+
+# What moves or renames numbers without computing any.
+MOVES = {
+    "broadcast_in_dim",
+    "concatenate",
+    "convert_element_type",
+    "copy",
+    "dynamic_slice",
+    "dynamic_update_slice",
+    "expand_dims",
+    "gather",
+    "iota",
+    "pad",
+    "reshape",
+    "rev",
+    "scatter",
+    "slice",
+    "squeeze",
+    "stop_gradient",
+    "transpose",
+}
+
+
+class Cost(NamedTuple):
+    """What a function computes."""
+
+    products: float = 0.0  # floating-point operations of matrix products and convolutions, two a multiply-add
+    others: float = 0.0  # elements computed by all other operations
+    bytes: float = 0.0  # read and written, if nothing were fused
+
+    def __add__(self, other):
+        return Cost(*map(sum, zip(self, other, strict=True)))
+
+    def times(self, number: float) -> "Cost":
+        """So many of it."""
+        return Cost(*(number * each for each in self))
+
+
+def of(function: Callable, *arguments) -> Cost:
+    """The cost of a function of arrays, or of their jax.ShapeDtypeStructs; nothing is computed.
+
+    A `scan` counts as often as it turns, a `while` once, as its turns are unknown, and a `cond` as its cheapest branch:
+    the dear one is what happens now and then, such as drawing initial states anew.
+    """
+    return _of_jaxpr(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def _of_jaxpr(jaxpr: core.Jaxpr) -> Cost:
+    return sum(map(_of_equation, jaxpr.eqns), Cost())
+
+
+def _of_equation(equation) -> Cost:
+    name, params = equation.primitive.name, equation.params
+    if name == "scan":
+        return _of_jaxpr(params["jaxpr"].jaxpr).times(params["length"])
+    if name == "cond":
+        return min((_of_jaxpr(branch.jaxpr) for branch in params["branches"]), key=sum)
+    inner = list(_inner(params))
+    if inner:
+        return sum(map(_of_jaxpr, inner), Cost())
+    moved = sum(_bytes(each.aval) for each in [*equation.invars, *equation.outvars])
+    size = sum(each.aval.size for each in equation.outvars)
+    if name == "dot_general":
+        return Cost(products=2.0 * size * _contracted(equation), bytes=moved)
+    if name == "conv_general_dilated":
+        kernel, axes = equation.invars[1].aval, params["dimension_numbers"].rhs_spec
+        return Cost(products=2.0 * size * kernel.size / kernel.shape[axes[0]], bytes=moved)
+    if name in MOVES:
+        return Cost(bytes=moved)
+    if name.startswith(("reduce", "arg", "cum", "sort")):
+        size = sum(each.aval.size for each in equation.invars)
+    return Cost(others=float(size), bytes=moved)
+
+
+def _inner(params) -> Iterator[core.Jaxpr]:
+    """The functions that an operation calls, each once: of a rule for gradients only what is computed."""
+    for key, value in params.items():
+        if key in ("jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd", "jvp_jaxpr_thunk"):
+            continue
+        for each in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(each, core.ClosedJaxpr):
+                yield each.jaxpr
+            elif isinstance(each, core.Jaxpr):
+                yield each
+
+
+def _contracted(equation) -> int:
+    """The numbers that each element of a product is a sum over."""
+    (left, _), _ = equation.params["dimension_numbers"]
+    return math.prod(equation.invars[0].aval.shape[axis] for axis in left)
+
+
+def _bytes(aval) -> float:
+    try:
+        return float(aval.size * np.dtype(aval.dtype).itemsize)
+    except TypeError:  # a typed key
+        return 8.0 * aval.size
