@@ -102,13 +102,17 @@ def test_training_reward_stands_in_where_no_episode_has_ended(figure, tmp_path):
     assert "no eval/episode_return" in panels["Return (test)"].texts[0].get_text()
 
 
-def test_two_runs_give_mean_and_std_over_the_range_they_share(figure, tmp_path):
+def test_two_runs_give_their_mean_over_the_range_they_share(figure, tmp_path):
     runs = [write_run(tmp_path / "a"), write_run(tmp_path / "b", offset=20, steps=range(100, 1301, 120))]
     axes = figure(runs, tmp_path / "plot.png")["training rewards (average)"]
     x, y = line(axes)
     assert x[0] == 100 and x[-1] == 1000
     np.testing.assert_allclose(y, x + 10)  # straight lines, 20 apart, whatever their own steps
-    np.testing.assert_allclose(band(axes), [[100, 100], [1000, 1020]])  # 10 to both sides
+    # A quarter of the draws holds the lower run twice, a quarter the higher: the interval is from one to the other.
+    np.testing.assert_allclose(band(axes), [[100, 100], [1000, 1020]])
+    assert legend(axes) == ["IQM of 2 runs", "95% bootstrap interval"]
+    axes = figure(runs, tmp_path / "plot.png", aggregate="mean")["training rewards (average)"]
+    np.testing.assert_allclose(band(axes), [[100, 100], [1000, 1020]])  # std 10 to both sides
     assert legend(axes) == ["mean of 2 runs", "± std over runs"]
 
 
@@ -117,7 +121,7 @@ def test_four_runs_give_the_interquartile_mean_which_an_outlier_does_not_move(fi
     axes = figure(runs, tmp_path / "plot.png")["Return (test)"]
     x, y = line(axes)
     np.testing.assert_allclose(y, x + 15)  # of 0, 10, 20, 1e6 the middle half is 10 and 20
-    assert legend(axes) == ["IQM of 4 runs", "25–75% of runs"]
+    assert legend(axes) == ["IQM of 4 runs", "95% bootstrap interval"]
     axes = figure(runs, tmp_path / "plot.png", aggregate="mean")["Return (test)"]
     assert legend(axes)[0] == "mean of 4 runs" and line(axes)[1][0] == 250_007.5
 
@@ -125,7 +129,7 @@ def test_four_runs_give_the_interquartile_mean_which_an_outlier_does_not_move(fi
 def test_group_folder_gives_one_curve_a_folder(figure, tmp_path):
     runs = [write_run(tmp_path / folder / f"seed{seed}", seed) for folder in ("ant", "hopper") for seed in range(2)]
     axes = figure(runs, tmp_path / "plot.png", group="folder")["Return (test)"]
-    assert legend(axes) == ["ant: mean of 2 runs, ± std over runs", "hopper: mean of 2 runs, ± std over runs"]
+    assert legend(axes) == [f"{name}: IQM of 2 runs, 95% bootstrap interval" for name in ("ant", "hopper")]
 
 
 def test_group_none_keeps_runs_of_one_name_apart(figure, tmp_path):
@@ -159,7 +163,11 @@ def test_main_puts_the_picture_of_several_runs_here(tmp_path, monkeypatch):
     [
         (["nowhere"], "nowhere is no folder"),
         (["empty"], "empty has no metrics"),
-        (["parent"], "did you mean parent/ant?"),
+        (["parent/ant", "--group", "ppo.lerning_rate"], "--group=ppo.lerning_rate is neither"),
+        (["parent/ant", "--x", "updates"], "no update/iterations"),
+        (["parent/ant", "--normalize", "1"], "--normalize=1 cannot be read"),
+        (["parent/ant", "--normalize", "5,5"], "no two different numbers"),
+        (["parent/ant", "--figure", "profile", "--metric", "eval/none"], "no run holds eval/none"),
         (["parent/ant", "--aggregate", "median"], "'median'"),
         (["parent/ant", "--out", "plot.foo"], "plot.foo cannot be written"),
         ([], "RUN"),

@@ -32,7 +32,7 @@ EXPERIMENTS = Path("experiments")
 RUNS = Path("runs")
 
 # What may differ when a run goes on from its checkpoint; anything else would make it another run.
-MAY_CHANGE = ("total_env_steps", "writers", "eval", "checkpoint", "stop", "guard")
+MAY_CHANGE = ("total_env_steps", "writers", "eval", "checkpoint", "stop", "guard", "tracking")
 
 
 def default_config() -> ConfigDict:

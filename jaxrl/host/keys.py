@@ -205,6 +205,7 @@ def _modules(algorithm: str, suite: str) -> list[tuple[str, ModuleType]]:
         ("eval", importlib.import_module("jaxrl.host.evaluation")),
         ("checkpoint", importlib.import_module("jaxrl.host.checkpoint")),
         ("", importlib.import_module("jaxrl.host.guard")),  # stop and guard
+        ("tracking", importlib.import_module("jaxrl.host.tracking")),
     ]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxrl.find import find
-from jaxrl.host import checkpoint, guard, history, program, run_folder, sharding
+from jaxrl.host import checkpoint, guard, history, program, run_folder, sharding, tracking
 from jaxrl.host.writers import console
 from jaxrl.types import TrainState, Writer
 
@@ -123,24 +123,27 @@ def iterate(
             say(f"goes on from {at:,} env steps, checkpoint {checkpoint.fingerprint(state)[:12]}")
         else:
             state, at = programs.init(), None
-        log = Log(config, folder, at, began, programs.compile_seconds)
+        log = Log(config, folder, at, began, programs.compile_seconds, steps)
         stack.callback(log.close)
         loop = Loop(plan(config, steps), programs, saver, log, stop_rule, signals, mesh)
         state, reason = yield from loop.run(state, is_new=not restored)
         if reason:
             say(f"stops early: {reason}")
+    if not signals.received:  # who sends one wants it to end
+        tracking.finish(folder, config, int(state.iterations) * steps, say)
     return Run(folder, config, state, int(state.iterations) * steps, reason, signals.received)
 
 
 class Log:
     """Turns metrics into rows and hands them to the writers."""
 
-    def __init__(self, config, folder, env_steps, began, compile_seconds):
+    def __init__(self, config, folder, env_steps, began, compile_seconds, steps_per_iteration):
         rows = [] if env_steps is None else [row for row in history.read(folder) if row["env_steps"] <= env_steps]
         before = rows[-1]["wall_seconds"] if rows else 0.0
         self._guard = config.guard
         self._began = began - before  # wall seconds go on where they stopped, like env steps
         self._compile_seconds = compile_seconds
+        self._steps_per_iteration = steps_per_iteration
         self.best = max((row.get(checkpoint.SCORE, -math.inf) for row in rows), default=-math.inf)
         self._writers: list[Writer] = [
             find("host.writers", name).make(config, folder, env_steps) for name in config.writers
@@ -154,6 +157,7 @@ class Log:
             row = {name: value for name, value in row.items() if name not in MEANS_OVER_EPISODES}
         if num_steps:
             row["speed/env_steps_per_second"] = round(num_steps / seconds, 1)
+        row["update/iterations"] = env_steps // self._steps_per_iteration
         row["speed/compile_seconds"] = round(self._compile_seconds, 3)
         for writer in self._writers:
             writer.write(row)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from jaxrl.host import keys, recording
+from jaxrl.types import ConfigError
 
 
 def write(
@@ -32,3 +33,15 @@ def write(
         html.write_text(viewer.page(episode), encoding="utf-8")
     if video:
         videos.write(episode, video)
+
+
+def suffix() -> str:
+    """Of the best video that can be written here: .mp4 with the extra [video], else .gif."""
+    recording.choose_renderer()  # before anything imports MuJoCo
+    from jaxrl.host import video as videos
+
+    try:
+        videos.check(Path("final.mp4"))
+    except ConfigError:
+        return ".gif"
+    return ".mp4"

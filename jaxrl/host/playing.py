@@ -11,11 +11,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxrl import envs, find
-from jaxrl.host import evaluation, policies
+from jaxrl.host import evaluation, policies, statistics
 from jaxrl.types import ConfigError
-
-RESAMPLES = 2000  # of the bootstrap
-COVERAGE = 0.95  # of the interval
 
 
 class Played(NamedTuple):
@@ -79,27 +76,20 @@ def describe(played: Played, seed: int = 0) -> dict[str, Any]:
 
 
 def iqm(values: np.ndarray) -> float:
-    """The interquartile mean: the mean of what is left when ⌊n/4⌋ of n values go at either end.
-
-    As rliable has it, scipy.stats.trim_mean(values, 0.25), over all values at once; Agarwal et al. 2021,
-    https://arxiv.org/abs/2108.13264, section 4.3.
-    """
-    ordered = np.sort(values, axis=None)
-    cut = ordered.size // 4
-    return ordered[cut : ordered.size - cut].mean().item()
+    """The interquartile mean of all values at once; see `statistics.iqm`."""
+    return statistics.iqm([values.reshape(-1)]).item()
 
 
 def interval(returns: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """The 95 % interval of the IQM by the percentile bootstrap over episodes; Efron 1979.
+    """The 95 % interval of the IQM by the percentile bootstrap over episodes; see `statistics.interval`.
 
     It says how sure these episodes make the IQM of this one policy. Other seeds of training would differ by more: that
-    takes several runs, and a bootstrap stratified by task.
+    takes several runs, and a bootstrap stratified by task, as `jaxrl.plot` has it.
 
     Args:
         returns: [N] or [N, A]; the episode is drawn, with all of its agents.
-        seed: of the draws, 2,000 of them.
+        seed: of the draws.
     """
-    random = np.random.default_rng(seed)
-    drawn = [iqm(returns[random.integers(0, len(returns), len(returns))]) for _ in range(RESAMPLES)]
-    low, high = np.quantile(drawn, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+    agents = returns.reshape(len(returns), -1).T  # [A, N]
+    low, high = statistics.interval([agents], lambda drawn: statistics.iqm(list(drawn[0])), seed)
     return low.item(), high.item()

@@ -73,6 +73,18 @@ def read_config(workdir: Path) -> ConfigDict:
         raise error(f"{path} cannot be read ({mistake}); restore the file, or give a new --workdir") from None
 
 
+def read_run(workdir: Path) -> dict:
+    """What run.json tells: `time`, `command_line`, `versions`, `devices` and `git` of the first start, and `starts`.
+
+    Raises:
+        ConfigError: there is none, or it cannot be read.
+    """
+    run = _read_run(workdir)
+    if run is None:
+        raise error(f"{workdir / RUN} does not exist; give the folder of a run")
+    return run
+
+
 def _foreign(workdir):
     """What in a folder is neither ours nor left over from a start that was killed as it began."""
     return sorted({path.name for path in workdir.iterdir()} - {_temporary(CONFIG), _temporary(RUN)})

@@ -9,17 +9,28 @@ import sys
 
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from jaxrl import find
 from jaxrl.host import history
 from jaxrl.types import ConfigError
 
-CONFIG = ConfigDict({"total_env_steps": 1000, "ppo": {"learning_rate": 3e-4}})
+CONFIG = ConfigDict(
+    {
+        "total_env_steps": 1000,
+        "algorithm": "ppo",
+        "env": {"suite": "brax", "name": "ant"},
+        "ppo": {"learning_rate": 3e-4},
+        "network": {"hidden_sizes": (64, 64)},
+        "tracking": {"aliases": True, "experiment": ""},
+    }
+)
 
 
-def make(name, workdir, env_steps=None):
-    return find.find("host.writers", name).make(CONFIG, workdir, env_steps)
+def make(name, workdir, env_steps=None, config=CONFIG):
+    return find.find("host.writers", name).make(config, workdir, env_steps)
 
 
 def row(env_steps, **values):
@@ -52,7 +63,13 @@ def steps_on_disk(name, workdir):
     if name == "csv":
         with (workdir / "metrics.csv").open(newline="") as file:
             return [int(cells["env_steps"]) for cells in csv.DictReader(file)]
-    return [event.step for event in tensorboard_events(workdir) if event.HasField("summary")]
+    return [event.step for event in scalar_events(workdir)]
+
+
+def scalar_events(workdir):
+    """Those events that hold the scalars of a row; the others tell of the config."""
+    events = [event for event in tensorboard_events(workdir) if event.HasField("summary")]
+    return [event for event in events if event.summary.value[0].HasField("simple_value")]
 
 
 FILES = pytest.mark.parametrize("name", ["jsonl", "csv", "tensorboard"])
@@ -140,10 +157,45 @@ def test_csv_keeps_its_columns_over_a_resume(tmp_path):
 
 def test_tensorboard_scalars_read_back_over_env_steps(tmp_path):
     write("tensorboard", tmp_path, [row(0), row(100, **{"eval/episode_return": 1.5})])
-    summaries = [event for event in tensorboard_events(tmp_path) if event.HasField("summary")]
-    scalars = {value.tag: value.simple_value for value in summaries[1].summary.value}
-    assert summaries[1].step == 100
+    event = scalar_events(tmp_path)[1]
+    scalars = {value.tag: value.simple_value for value in event.summary.value}
+    assert event.step == 100
+    assert scalars.pop("losses/policy_loss") == scalars["loss/policy"]
     assert scalars == {"wall_seconds": 1.0, "loss/policy": pytest.approx(-0.1), "eval/episode_return": 1.5}
+
+
+def test_tensorboard_has_cleanrls_names_unless_they_are_switched_off(tmp_path):
+    config = CONFIG.copy_and_resolve_references()
+    config.tracking.aliases = False
+    writer = make("tensorboard", tmp_path, config=config)
+    writer.write(row(0, **{"rollout/episode_return": 2.0}))
+    writer.close()
+    tags = {value.tag for event in scalar_events(tmp_path) for value in event.summary.value}
+    assert tags == {"wall_seconds", "loss/policy", "rollout/episode_return"}
+
+
+def test_tensorboard_holds_the_config_as_text_and_as_hyperparameters(tmp_path):
+    write("tensorboard", tmp_path, [row(0)])
+    values = {value.tag: value for event in tensorboard_events(tmp_path) for value in event.summary.value}
+    (text,) = values["config/text_summary"].tensor.string_val
+    assert b"| ppo.learning_rate | 0.0003 |" in text and b"| network.hidden_sizes | (64, 64) |" in text
+    told = HParamsPluginData.FromString(values["_hparams_/session_start_info"].metadata.plugin_data.content)
+    hyper = told.session_start_info.hparams
+    assert hyper["ppo.learning_rate"].number_value == 3e-4 and hyper["env.name"].string_value == "ant"
+    told = HParamsPluginData.FromString(values["_hparams_/experiment"].metadata.plugin_data.content)
+    assert [metric.name.tag for metric in told.experiment.metric_infos][0] == "eval/episode_return"
+
+
+def test_tensorboard_curves_do_not_double_after_a_resume(tmp_path):
+    rows = [row(at, **{"rollout/episode_return": float(at)}) for at in (0, 100, 200, 300)]
+    write("tensorboard", tmp_path, rows)
+    write("tensorboard", tmp_path, rows[2:], env_steps=100)
+    for tag in ("rollout/episode_return", "charts/episodic_return"):
+        points = [
+            (event.step, value.simple_value)
+            for event in tensorboard_events(tmp_path) for value in event.summary.value if value.tag == tag
+        ]  # fmt: skip
+        assert points == [(at, float(at)) for at in (0, 100, 200, 300)]
 
 
 def test_tensorboard_that_is_open_is_told_what_to_forget(tmp_path):
@@ -209,3 +261,40 @@ def test_new_run_gets_a_new_wandb_id(tmp_path, monkeypatch):
         write("wandb", tmp_path, [row(0)])
         ids.append((tmp_path / "wandb_id.txt").read_text())
     assert ids[0] != ids[1]
+
+
+@pytest.mark.wandb
+def test_wandb_holds_what_openrlbenchmark_looks_for(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    write("wandb", tmp_path, [row(1024, **{"rollout/episode_return": 1234.5})])
+    stored = b"".join(wandb_files(tmp_path))
+    # Runs are found by config.env_id and config.exp_name, and drawn by these two columns of their history.
+    for part in (b"charts/episodic_return", b"global_step", b"env_id", b"exp_name", b"jaxrl_ppo"):
+        assert part in stored
+
+
+@pytest.mark.wandb
+def test_wandb_takes_a_report_and_a_video_into_the_run_that_has_ended(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    writer = importlib.import_module("jaxrl.host.writers.wandb")
+    with pytest.raises(ConfigError, match="has no wandb_id.txt; train it with"):
+        writer.upload(tmp_path, CONFIG, 100, {})
+    write("wandb", tmp_path, [row(100)])
+    run_id = (tmp_path / "wandb_id.txt").read_text()
+    (tmp_path / "report.html").write_text("<h1>ant</h1>")
+    Image.new("RGB", (4, 4)).save(tmp_path / "final.gif")
+    writer.upload(tmp_path, CONFIG, 100, {"report": tmp_path / "report.html", "video": tmp_path / "final.gif"})
+    assert (tmp_path / "wandb_id.txt").read_text() == run_id
+    first, second = wandb_files(tmp_path)
+    assert b"report" in second and b"html-file" in second and b"videos-file" not in first
+    media = [path.suffix for path in (tmp_path / "wandb").glob("offline-run-*/files/media/*/*")]
+    assert sorted(media) == [".gif", ".html"]
+
+
+def wandb_files(workdir) -> list[bytes]:
+    """What W&B keeps of each start of the folder's run, oldest first."""
+    importlib.import_module("wandb").teardown()  # its own process writes on for a moment
+    run_id = (workdir / "wandb_id.txt").read_text().strip()
+    return [path.read_bytes() for path in sorted((workdir / "wandb").glob(f"offline-run-*/run-{run_id}.wandb"))]

@@ -5,18 +5,22 @@ import struct
 import time
 from pathlib import Path
 
+from jaxrl.host import keys, tracking
 from jaxrl.types import Writer
 
 PATTERN = "events.out.tfevents.*"
+STEPS = ("env_steps", "global_step")  # each event has them as its step
+METRICS = ("eval/episode_return", "rollout/episode_return")  # beside the hyperparameters
 
 
 def make(config, workdir: Path, env_steps: int | None) -> Writer:
     """A writer of TensorBoard event files.
 
-    Each start of a run adds one file to the folder, as TensorBoard expects.
+    Each start of a run adds one file to the folder, as TensorBoard expects. It begins with the config, as the text
+    `config` and as hyperparameters; then come the scalars of each row, and CleanRL's names for them.
 
     Args:
-        config: not read.
+        config: of the run.
         workdir: the run folder.
         env_steps: None removes earlier event files; a number cuts them behind that step, and goes on.
     """
@@ -39,14 +43,31 @@ def make(config, workdir: Path, env_steps: int | None) -> Writer:
         # The purge step, for a TensorBoard that is open and has read what was cut.
         start = SessionLog(status=SessionLog.START)
         events.write_event(Event(wall_time=time.time(), step=env_steps + 1, session_log=start))
+    for summary in _about(config):
+        events.write_event(Event(wall_time=time.time(), step=env_steps or 0, summary=summary))
     events.flush()
 
     def write(row: dict) -> None:
-        values = [Summary.Value(tag=key, simple_value=value) for key, value in row.items() if key != "env_steps"]
+        scalars = tracking.with_aliases(row, config)
+        values = [Summary.Value(tag=tag, simple_value=scalars[tag]) for tag in scalars if tag not in STEPS]
         events.write_event(Event(wall_time=time.time(), step=row["env_steps"], summary=Summary(value=values)))
         events.flush()
 
     return Writer(write, events.close)
+
+
+def _about(config) -> list:
+    """The config, as a text for people and as the hyperparameters by which TensorBoard's HPARAMS tab compares runs."""
+    from tensorboardX import summary
+
+    leaves = dict(keys.leaves(config))
+    rows = [f"| {name} | {keys.show(value)} |".replace("\n", " ") for name, value in leaves.items()]
+    text = "\n".join(["| key | value |", "|---|---|", *rows])
+    plain = {
+        name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in leaves.items()
+    }
+    experiment, start, _ = summary.hparams(plain, dict.fromkeys(METRICS))
+    return [summary.text("config", text), experiment, start]
 
 
 def _cut(path: Path, env_steps: int) -> None:
