@@ -12,6 +12,7 @@ from jaxrl.envs import check
 from jaxrl.envs.trajectory import rollout  # noqa: F401  jaxrl.rollout
 from jaxrl.host import config as configs
 from jaxrl.host import loop, policies, program, sharding
+from jaxrl.host.export import contract, loaded
 from jaxrl.plot import training as plot_training  # noqa: F401  jaxrl.plot_training
 from jaxrl.types import Environment
 
@@ -79,8 +80,8 @@ def load_policy(run: str | Path, checkpoint: str | int | Path = "latest") -> pol
     action = policy(obs)
 
     Args:
-        run: the run folder.
-        checkpoint: 'latest', 'best', the env steps of a checkpoint, or the path of its folder.
+        run: the run folder, or one that `python -m jaxrl.export` wrote, such as "runs/ant/export".
+        checkpoint: 'latest', 'best', the env steps of a checkpoint, or the path of its folder; an export has but one.
 
     Returns:
         The policy; jaxrl/host/policies.py says how one with memory is called, and how one is used inside jit.
@@ -88,7 +89,7 @@ def load_policy(run: str | Path, checkpoint: str | int | Path = "latest") -> pol
     Raises:
         ConfigError: there is no such run or checkpoint, it is damaged, or the environment cannot be made.
     """
-    return policies.load(run, checkpoint)
+    return loaded.load(run) if contract.is_export(run) else policies.load(run, checkpoint)
 
 
 def build(config: ConfigDict) -> program.Source:

@@ -1,7 +1,7 @@
 """The documentation: its code runs, its commands are understood, its links lead somewhere, the site builds.
 
-The code of torchrl.md is run by test_torchrl_tutorial.py, that of environments.md by envs/test_guide.py. What is
-trained here is shrunk, from outside; else the code is the pages' own.
+The code of torchrl.md is run by test_torchrl_tutorial.py, that of environments.md by envs/test_guide.py, that of
+deployment.md by test_export.py. What is trained here is shrunk, from outside; else the code is the pages' own.
 """
 
 import configparser
@@ -23,7 +23,7 @@ from jaxrl.networks import actor_critic
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
-RUN_ELSEWHERE = ("torchrl.md", "environments.md")
+RUN_ELSEWHERE = ("torchrl.md", "environments.md", "deployment.md")
 FUSE = {"suite": "probe", "name": "fuse"}  # reward 1 at each of three steps
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 SMALL = {

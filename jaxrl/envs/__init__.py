@@ -36,6 +36,15 @@ class Scene(NamedTuple):
     seconds: float  # that a step of the environment lasts
 
 
+class Control(NamedTuple):
+    """What a machine that takes the environment's place must know of its actions."""
+
+    seconds: float | None = None  # from one action to the next; None where there is no such thing as time
+    low: Any = None  # [A] the environment's own limits, which the policy's -1 and 1 stand for; None: -1 and 1 are those
+    high: Any = None
+    clips: bool = True  # the environment clips what lies outside of the bounds of its space
+
+
 def default_config() -> ConfigDict:
     """The keys of the group `env` that every suite has."""
     config = ConfigDict()
@@ -97,3 +106,16 @@ def scene(config: ConfigDict) -> Scene:
             "play it without --html and --video."
         )
     return suite.scene(config)
+
+
+def control(config: ConfigDict) -> Control:
+    """The time and the limits of actions, as far as the suite tells them.
+
+    Args:
+        config: the group `env`.
+
+    Raises:
+        ConfigError: there is no such suite or environment, or it lacks what it needs.
+    """
+    suite = find("envs", config.suite)
+    return suite.control(config) if hasattr(suite, "control") else Control()

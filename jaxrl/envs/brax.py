@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jaxrl.envs import Scene, randomization, wrappers
+from jaxrl.envs import Control, Scene, randomization, wrappers
 from jaxrl.find import nearest
 from jaxrl.types import Box, ConfigError, Environment, Spec
 
@@ -87,6 +87,11 @@ def scene(config: ConfigDict) -> Scene:
         return state.pipeline_state.q
 
     return Scene(env.unwrapped.sys.mj_model, qpos, float(env.dt) * config.action_repeat)
+
+
+def control(config: ConfigDict) -> Control:
+    """The time that an action lasts; Brax's own actions are in [-1, 1] too."""
+    return Control(float(_load(config).dt) * config.action_repeat)
 
 
 def _load(config):

@@ -22,6 +22,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from jaxrl.envs import Control
 from jaxrl.envs.brax import quiet
 from jaxrl.find import nearest
 from jaxrl.types import Box, ConfigError, Environment, Spec, Timestep
@@ -93,6 +94,16 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     return Environment(reset, step, Spec(num_envs, obs, space, math.ceil(limit / repeat), traceable=False))
 
 
+def control(config: ConfigDict) -> Control:
+    """The time that an action lasts, and the task's limits."""
+    env, _ = _load(config.name)
+    seconds, theirs = float(env.control_timestep()) * config.action_repeat, env.action_spec()
+    low, high = (np.broadcast_to(np.float32(bound), theirs.shape) for bound in (theirs.minimum, theirs.maximum))
+    if not _bounded(theirs).any():
+        return Control(seconds, clips=False)
+    return Control(seconds, low, high)
+
+
 def _step(env, action, num_steps, stops):
     """What one environment shows after an action, of its next episode if one ended: obs, reward, ends, final_obs.
 
@@ -157,7 +168,12 @@ def _load(name):
 def _action(theirs) -> tuple[Box, Callable]:
     """The policy's action space, and the function from its actions [N, A] to the task's."""
     low, high = np.broadcast_to(theirs.minimum, theirs.shape), np.broadcast_to(theirs.maximum, theirs.shape)
-    bounded = (low > -UNBOUNDED) & (high < UNBOUNDED)
-    if not bounded.any():
+    if not _bounded(theirs).any():
         return Box(theirs.shape), lambda action: action.astype(np.float64)
     return Box(theirs.shape), lambda action: low + 0.5 * (np.clip(action, -1.0, 1.0) + 1.0) * (high - low)
+
+
+def _bounded(theirs) -> np.ndarray:
+    """[A] bool: which numbers have two limits."""
+    low, high = np.broadcast_to(theirs.minimum, theirs.shape), np.broadcast_to(theirs.maximum, theirs.shape)
+    return (low > -UNBOUNDED) & (high < UNBOUNDED)

@@ -15,6 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
+from jaxrl.envs import Control
 from jaxrl.find import nearest
 from jaxrl.types import Box, ConfigError, Discrete, Environment, MultiDiscrete, PyTree, Spec, Timestep
 
@@ -67,6 +68,19 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     step = (_same_step if config.autoreset == "same_step" else _next_step)(envs, act, see)
     shown = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), see(envs.observation_space.sample()))
     return Environment(reset, step, Spec(num_envs, shown, space, limit, traceable=False))
+
+
+def control(config: ConfigDict) -> Control:
+    """The time that an action lasts, where the environment has an attribute `dt`, and the limits of a bounded Box."""
+    config = config.copy_and_resolve_references()
+    config.vectorization, config.pixels = "sync", 0  # one that can be looked into, and need not be drawn
+    envs = _load(config, 1)
+    theirs, seconds = envs.single_action_space, getattr(envs.envs[0].unwrapped, "dt", None)
+    envs.close()
+    seconds = float(seconds) if isinstance(seconds, float | int | np.floating) else None
+    if not isinstance(theirs, library().spaces.Box):
+        return Control(seconds)
+    return Control(seconds, theirs.low.astype(np.float32), theirs.high.astype(np.float32))
 
 
 def _same_step(envs, act: Callable, see: Callable) -> Callable:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxrl.envs import wrappers
+from jaxrl.envs import Control, wrappers
 from jaxrl.find import nearest
 from jaxrl.types import Box, ConfigError, Discrete, Environment, Spec
 
@@ -68,6 +68,15 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     reset_all, step_all = wrappers.restarting(reset, step, num_envs, space, time_limit, restarts)
     _, obs = jax.eval_shape(reset, jax.random.key(0))
     return Environment(reset_all, step_all, Spec(num_envs, obs, space, time_limit))
+
+
+def control(config: ConfigDict) -> Control:
+    """The limits of actions that are numbers; gymnax does not say how long an action lasts."""
+    env, params = _load(config.name)
+    theirs = env.action_space(params)
+    if not hasattr(theirs, "low"):
+        return Control()
+    return Control(None, *(np.broadcast_to(np.float32(bound), theirs.shape) for bound in (theirs.low, theirs.high)))
 
 
 def _library():

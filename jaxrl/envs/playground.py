@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jaxrl.envs import Scene, randomization, wrappers
+from jaxrl.envs import Control, Scene, randomization, wrappers
 from jaxrl.envs.brax import quiet
 from jaxrl.find import nearest
 from jaxrl.types import Box, ConfigError, Environment, Spec
@@ -94,6 +94,12 @@ def scene(config: ConfigDict) -> Scene:
         return state.data.qpos
 
     return Scene(env.mj_model, qpos, float(env.dt) * action_repeat)
+
+
+def control(config: ConfigDict) -> Control:
+    """The time that an action lasts; Playground's own actions are in [-1, 1] too."""
+    env, _, action_repeat = _load(config)
+    return Control(float(env.dt) * action_repeat)
 
 
 def _randomizer(config):

@@ -1,0 +1,89 @@
+"""Exports what a run has learned: python -m jaxrl.export runs/ant --checkpoint=best
+
+python -m jaxrl.export runs/ant                             the latest checkpoint, to runs/ant/export
+python -m jaxrl.export runs/ant --checkpoint=1000000        the one after so many env steps
+python -m jaxrl.export runs/ant --out=robot/policy          to another folder
+python -m jaxrl.export runs/ant --force                     in the place of what was exported there before
+
+The folder gets policy.onnx, policy.stablehlo (of jax.export), policy.safetensors (by torch's names) and contract.json,
+which says what goes in and what comes out. Normaliser, masks, squashing and clipping are inside, memory is an input and
+an output. Both programs are compared with the policy in JAX on 1,000 random observations and some hundreds recorded in
+the run's environment; where they differ by more than 1e-5, nothing is written.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from jaxrl import find
+from jaxrl.types import ConfigError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line; the exit status: 0 written, 2 bad input or a check that failed."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        _run(_parse(argv))
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise ConfigError(f"{message}; --help lists the flags.")
+
+
+def _parse(argv):
+    parser = _Parser(
+        "jaxrl.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("run", help="the run folder, the --workdir of its training")
+    parser.add_argument(
+        "--checkpoint", default="latest", help="latest, best, env steps, or the path of its folder (default: latest)"
+    )
+    parser.add_argument("--out", type=Path, help="the folder to write (default: export in the run folder)")
+    parser.add_argument("--force", action="store_true", help="replace what was exported to it before")
+    arguments, rest = parser.parse_known_args(argv)
+    if rest:
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        raise ConfigError(f"{rest[0]!r} is not understood; {find.nearest(rest[0].partition('=')[0], flags)}.")
+    return arguments
+
+
+def _run(arguments) -> None:
+    from jaxrl.host import export, program  # JAX takes seconds to load, and a mistyped flag should not
+
+    program.use_compilation_cache()
+    print(_text(export.export(arguments.run, arguments.checkpoint, arguments.out, arguments.force)))
+
+
+def _text(written) -> str:
+    """What was written, what it takes and gives, and how near it is."""
+    told = written.contract
+    ports = {side: ", ".join(map(_port, told[side])) for side in ("inputs", "outputs")}
+    lines = [
+        f"{told['env']['name']} ({told['env']['suite']}) after {told['env_steps']:,} env steps, to {written.folder}",
+        f"  {ports['inputs']} → {ports['outputs']}",
+    ]
+    for file in told["files"]:
+        found = [kind for kind in told["check"].get(file, {}).values()]
+        worst = max((error for kind in found for error in kind["max_error"].values()), default=None)
+        says = (
+            ""
+            if worst is None
+            else f", differs by at most {worst:.1e} on {sum(k['inputs'] for k in found):,} observations"
+        )
+        lines.append(f"  {file}, {told['files'][file]['bytes']:,} bytes{says}")
+    if told["check"]["not_recorded"]:
+        lines.append(f"  random observations alone: {told['check']['not_recorded']}")
+    return "\n".join(lines)
+
+
+def _port(port) -> str:
+    return f"{port['name']} {port['dtype']}[{', '.join(map(str, port['shape']))}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
