@@ -116,7 +116,11 @@ class Checkpointer:
         self._pending = self._thread.submit(self._write, _snapshot(state), int(env_steps), metrics)
 
     def restore(
-        self, template: PyTree, env_steps: int | None = None, partial: bool = False
+        self,
+        template: PyTree,
+        env_steps: int | None = None,
+        partial: bool = False,
+        complete: Callable[[], PyTree] | None = None,
     ) -> tuple[PyTree, int] | None:
         """The state of the newest checkpoint that verifies, bit for bit, and its env_steps.
 
@@ -127,6 +131,8 @@ class Checkpointer:
                 shardings, numpy arrays as numpy arrays.
             env_steps: only this checkpoint will do.
             partial: the template may be a part of the state: what it has not is verified and left behind.
+            complete: -> a state of which whole fields are taken that the checkpoint has nothing of; without it, such
+                a checkpoint does not fit.
 
         Returns:
             (state, env_steps), or None where nothing was ever saved.
@@ -152,7 +158,7 @@ class Checkpointer:
                     ) from None
                 self._report(f"warning: checkpoint {step} is broken and passed over ({_reason(error)})")
                 continue
-            state = self._fit(leaves, template, step, partial)
+            state = self._fit(leaves, template, step, partial, complete)
             self._sound[step] = digest
             return state, step
         if self.steps():
@@ -305,9 +311,16 @@ class Checkpointer:
             raise ValueError("its arrays do not match their fingerprint")
         return leaves, meta["fingerprint"]
 
-    def _fit(self, leaves: list[Leaf], template: PyTree, step: int, partial: bool) -> PyTree:
+    def _fit(
+        self, leaves: list[Leaf], template: PyTree, step: int, partial: bool, complete: Callable[[], PyTree] | None
+    ) -> PyTree:
         """The leaves in the template's structure and places, if they are the template's in path, shape and dtype."""
         saved = {leaf.path: leaf for leaf in leaves}
+        if complete and (absent := _absent_fields(saved, template)):
+            rest = complete()
+            known = template._replace(**{field: () for field in absent})
+            state = self._fit(leaves, known, step, partial, None)
+            return state._replace(**{field: getattr(rest, field) for field in absent})
         likes = _flatten(template)
         if difference := _first_difference(saved, likes, partial):
             cure = "give one of its own" if partial else "use a new --workdir or the config the run was started with"
@@ -335,6 +348,12 @@ def best_of(scores: dict[int, float | None], count: int) -> set[int]:
     """The `count` checkpoints with the highest scores, of equal ones the later; those without a score never."""
     ranked = sorted((score, step) for step, score in scores.items() if score is not None)
     return {step for _, step in ranked[len(ranked) - min(count, len(ranked)) :]}
+
+
+def _absent_fields(saved: dict[str, Leaf], template: PyTree) -> list[str]:
+    """The fields of a NamedTuple that have leaves, of which the checkpoint has not one."""
+    has = lambda field: any(path.startswith(f".{field}") for path in saved)  # noqa: E731
+    return [field for field in template._fields if jax.tree.leaves(getattr(template, field)) and not has(field)]
 
 
 def _flatten(state: PyTree) -> list[tuple[str, jax.Array]]:

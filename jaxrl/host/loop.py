@@ -105,7 +105,8 @@ def iterate(
     kind = mesh.devices.flat[0].device_kind
     source = program.make(config, mesh)
     stop_rule = guard.stop_rule(config.stop)
-    folder = run_folder.open_run(workdir, config, command_line, {"kind": kind, "count": mesh.size})
+    devices = {"kind": kind, "count": mesh.size}
+    folder = run_folder.open_run(workdir, config, command_line, devices, source.env.spec)
     say(f"jaxrl trains {config.env.name} ({config.env.suite}) on {mesh.size} x {kind}; run folder {folder}")
     say("compiling ...")
     programs = program.compile(source, mesh, config.seed)
@@ -113,7 +114,8 @@ def iterate(
     say(f"compiled in {programs.compile_seconds:.1f} s; {parameters:,} parameters")
 
     saver = checkpoint.Checkpointer(folder / "checkpoints", config.checkpoint, say)
-    restored = saver.restore(programs.template)
+    # A checkpoint may hold the agent alone, as `convert` writes it: its environments then begin anew.
+    restored = saver.restore(programs.template, complete=programs.init)
     steps = source.env.spec.num_envs * source.algorithm.unroll_length
     with contextlib.ExitStack() as stack:
         stack.callback(saver.close)

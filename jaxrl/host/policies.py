@@ -3,8 +3,8 @@
 Nothing is executed that lies in the run folder. A checkpoint is read whole, as its checksum is over all of it, but only
 the agent is kept: how many environments trained it, on how many devices, plays no part.
 
-What the policy sees and does is written in no file of the run: one environment is made to ask it, so its suite must be
-installed.
+What the policy sees and does stands in the run's spec.json; of a run that has none, one environment is made to ask it,
+so its suite must be installed.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,6 +30,7 @@ class Found(NamedTuple):
     config: ConfigDict  # of the run, resolved
     folder: Path  # that the checkpoint lies in
     env_steps: int  # of the checkpoint, which are its name
+    spec: Spec | None = None  # of its environment, where the run has it written down
 
 
 class Policy:
@@ -191,10 +192,10 @@ def load(run: str | Path, selector: str | int | Path = "latest") -> Policy:
 
     Raises:
         ConfigError: there is no such run or checkpoint, it is damaged, or it is of another agent than the config
-            describes; the environment cannot be made.
+            describes; the run has no spec.json, and its environment cannot be made.
     """
     found = locate(run, selector)
-    spec = envs.make(found.config.env, 1, restarts=False).spec
+    spec = found.spec or envs.make(found.config.env, 1, restarts=False).spec
     algorithm = find.find("algorithms", found.config.algorithm).make(found.config, spec)
     return Policy(algorithm, restore(found, algorithm), spec, found.config, found.env_steps)
 
@@ -219,7 +220,7 @@ def locate(run: str | Path, selector: str | int | Path = "latest") -> Found:
     run = Path(run)
     if not run_folder.is_run(run):
         raise _no_run(run)
-    config = run_folder.read_config(run)
+    config, spec = run_folder.read_config(run), run_folder.read_spec(run)
     text = str(selector)
     number = text.replace(",", "").replace("_", "")
     if not (text in SELECTORS or number.isdecimal()):
@@ -231,18 +232,18 @@ def locate(run: str | Path, selector: str | int | Path = "latest") -> Found:
         raise keys.error(f"{run} has no checkpoint yet; the first is saved while it trains, and when it is stopped")
     choice = ", ".join(map(str, there))
     if text == "latest":
-        return Found(config, folder, there[-1])
+        return Found(config, folder, there[-1], spec)
     if text == "best":
         best = _ask(folder, config, checkpoint.Checkpointer.best)
         if best is None:
             raise keys.error(
                 f"no checkpoint of {run} was evaluated, so none is best; choose latest, or one of {choice}"
             )
-        return Found(config, folder, best)
+        return Found(config, folder, best, spec)
     if int(number) not in there:
         nearest = min(there, key=lambda step: abs(step - int(number)))
         raise keys.error(f"checkpoint {text} is not in {folder}; the nearest of {choice} is {nearest}")
-    return Found(config, folder, int(number))
+    return Found(config, folder, int(number), spec)
 
 
 def steps(folder: Path, config: ConfigDict) -> list[int]:

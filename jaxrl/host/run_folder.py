@@ -1,4 +1,11 @@
-"""The folder of a run: config.json, which `play` and a resumed run read, and run.json, which says how it came about."""
+"""The folder of a run, and what is written into it before anything else.
+
+config.json   the resolved config, which `play` and a resumed run read
+spec.json     what the policy sees and does: sizes, dtypes, names and bounds, in the form of `specs.py`; with it a
+              policy is loaded where its environment is not installed. Not there in older folders, and where an
+              observation is of containers that JSON has not
+run.json      how the run came about
+"""
 
 import importlib.metadata
 import json
@@ -11,17 +18,19 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from jaxrl.host import config as configs
-from jaxrl.host import keys
+from jaxrl.host import keys, specs
 from jaxrl.host.keys import error
-from jaxrl.types import ConfigError
+from jaxrl.types import ConfigError, Spec
 
 FORMAT_VERSION = 1  # of run.json and of what lies beside it
 
-CONFIG, RUN = "config.json", "run.json"
+CONFIG, RUN, SPEC = "config.json", "run.json", "spec.json"
 PACKAGES = ("jax", "jaxlib", "brax", "jaxrl")
 
 
-def open_run(workdir: Path, config: ConfigDict, command_line: list[str] | str, devices: dict) -> Path:
+def open_run(
+    workdir: Path, config: ConfigDict, command_line: list[str] | str, devices: dict, spec: Spec | None = None
+) -> Path:
     """Makes the folder of a new run, or opens that of a run which goes on, and notes this start in it.
 
     Args:
@@ -29,6 +38,7 @@ def open_run(workdir: Path, config: ConfigDict, command_line: list[str] | str, d
         config: resolved.
         command_line: as typed, `sys.argv`.
         devices: what the run computes on, such as {'kind': 'cpu', 'count': 1}; goes into run.json as it is.
+        spec: of its environments.
 
     Returns:
         The folder.
@@ -46,6 +56,7 @@ def open_run(workdir: Path, config: ConfigDict, command_line: list[str] | str, d
         elif others := _foreign(workdir):
             raise error(f"--workdir={workdir} is no run folder but holds {keys.show(others[0])}; give a new --workdir")
         run = _with_start(_read_run(workdir), config.seed, _start(command_line, devices))
+        _write_spec(workdir / SPEC, spec)
         _write(workdir / CONFIG, configs.to_json(config))
         _write(workdir / RUN, json.dumps(run, indent=2) + "\n")
     except ConfigError:
@@ -85,9 +96,34 @@ def read_run(workdir: Path) -> dict:
     return run
 
 
+def read_spec(workdir: Path) -> Spec | None:
+    """What the policy of the run in this folder sees and does; None where that is written nowhere.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    path = workdir / SPEC
+    if not path.exists():
+        return None
+    try:
+        return specs.decode(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as mistake:
+        raise error(
+            f"{path} cannot be read ({mistake!r}); restore the file, or delete it: its environment is asked then"
+        ) from None
+
+
+def _write_spec(path, spec):
+    encoded = specs.encode(spec) if spec else None
+    if encoded:
+        _write(path, json.dumps(encoded, indent=2, allow_nan=False) + "\n")
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _foreign(workdir):
     """What in a folder is neither ours nor left over from a start that was killed as it began."""
-    return sorted({path.name for path in workdir.iterdir()} - {_temporary(CONFIG), _temporary(RUN)})
+    return sorted({path.name for path in workdir.iterdir()} - {SPEC, *map(_temporary, (CONFIG, RUN, SPEC))})
 
 
 def _read_run(workdir):

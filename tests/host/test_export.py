@@ -14,7 +14,7 @@ import pytest
 import jaxrl
 from jaxrl import envs, find
 from jaxrl.host import export, policies
-from jaxrl.host.export import check, contract, loaded, observations
+from jaxrl.host.export import check, loaded, observations
 from jaxrl.host.export import step as steps
 from jaxrl.types import ConfigError, Network
 from tests.host.test_policies import EXPERIMENT
@@ -417,15 +417,6 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path, name):
     (folder / name).unlink()
     with pytest.raises(ConfigError):
         jaxrl.load_policy(folder)
-
-
-def test_spaces_and_observations_come_back_from_the_contract():
-    from jaxrl.types import Box, Discrete, MultiDiscrete
-
-    space = (Box((2,), -2.0, 3.0), (Discrete(3), MultiDiscrete((2, 5))))
-    assert contract.to_space(json.loads(json.dumps(contract.from_space(space)))) == space
-    obs = {"a": jax.ShapeDtypeStruct((), "int32"), "b": {"c": jax.ShapeDtypeStruct((8, 8, 1), "uint8")}}
-    assert contract.to_obs(json.loads(json.dumps(contract.from_obs(obs)))) == obs
 
 
 def test_without_its_environment_random_observations_are_left(tmp_path):

@@ -2,18 +2,16 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxrl.envs import Control
-from jaxrl.host import keys
+from jaxrl.host import keys, specs
 from jaxrl.host.export.step import Port, Step
-from jaxrl.types import Box, Discrete, MultiDiscrete, PyTree, Space
+from jaxrl.types import Box, Space
 
 FORMAT_VERSION = 1
 NAME = "contract.json"
@@ -41,7 +39,7 @@ def describe(
         "outputs": [_port(port) for port in step.outputs],
         "recurrent": step.num_carry > 0,
         "action": {
-            "space": from_space(policy.spec.action),
+            "space": specs.encode_space(policy.spec.action),
             "deterministic": True,
             "outside_the_bounds": _outside(policy.spec.action, control),
             "limits": None
@@ -49,7 +47,7 @@ def describe(
             else {"low": np.ravel(control.low).tolist(), "high": np.ravel(control.high).tolist()},
         },
         "control_period_s": control.seconds,
-        "observation": from_obs(policy.spec.obs),
+        "observation": specs.encode_obs(policy.spec.obs),
         "compute_dtype": "float32",
         "trained_dtype": trained_dtype,
         "versions": versions,
@@ -73,47 +71,6 @@ def _outside(space: Space, control: Control) -> str:
     return (
         "clipped in the graph, as the environment does" if control.clips else "left as it is, as the environment does"
     )
-
-
-def from_space(space: Space) -> dict[str, Any]:
-    """A space as JSON; `to_space` is the way back."""
-    match space:
-        case Box():
-            return {"kind": "box", "shape": list(space.shape), "low": float(space.low), "high": float(space.high)}
-        case Discrete():
-            return {"kind": "discrete", "size": int(space.size)}
-        case MultiDiscrete():
-            return {"kind": "multi_discrete", "sizes": [int(size) for size in space.sizes]}
-    return {"kind": "tuple", "parts": [from_space(part) for part in space]}
-
-
-def to_space(told: Mapping) -> Space:
-    """The space that `from_space` told of."""
-    match told["kind"]:
-        case "box":
-            return Box(tuple(told["shape"]), told["low"], told["high"])
-        case "discrete":
-            return Discrete(told["size"])
-        case "multi_discrete":
-            return MultiDiscrete(tuple(told["sizes"]))
-        case "tuple":
-            return tuple(to_space(part) for part in told["parts"])
-    raise ValueError(f"kind={told['kind']!r}")
-
-
-def from_obs(obs: PyTree) -> Any:
-    """One observation as JSON: 'float32[27]', or a dict of such by name."""
-    if isinstance(obs, Mapping):
-        return {name: from_obs(part) for name, part in obs.items()}
-    return f"{obs.dtype}[{', '.join(map(str, obs.shape))}]"
-
-
-def to_obs(told: Any) -> PyTree:
-    """The observation that `from_obs` told of."""
-    if isinstance(told, Mapping):
-        return {name: to_obs(part) for name, part in told.items()}
-    dtype, sizes = re.fullmatch(r"(\w+)\[(.*)\]", told).groups()
-    return jax.ShapeDtypeStruct(tuple(int(size) for size in sizes.split(",") if size.strip()), dtype)
 
 
 def is_export(folder: str | Path) -> bool:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jaxrl.host import policies
+from jaxrl.host import policies, specs
 from jaxrl.host.export import contract, optional, step
 from jaxrl.types import Algorithm, Array, ConfigError, PyTree, Spec
 
@@ -65,7 +65,7 @@ def load(folder: str | Path) -> Exported:
 
 
 def _policy(told, program) -> Exported:
-    obs, space = contract.to_obs(told["observation"]), contract.to_space(told["action"]["space"])
+    obs, space = specs.decode_obs(told["observation"]), specs.decode_space(told["action"]["space"])
     carries = [port for port in told["inputs"] if port["name"].startswith("carry.")]
     num_actions = len(jax.tree.leaves(_form(space)))
 

@@ -2,15 +2,21 @@
 
 `rules.py` and `network.py` hold a rule for each key that means something here, `environments.py` the environments, and
 `remarks.py` what is said about all other keys. Facts: docs/rl_games.md.
+
+A checkpoint becomes a run: `pth.py` and `found.py` read it, `fitting.py` says what of the experiment must be otherwise
+then, `sizes.py` what the policy sees and does, `weights.py` which tensor is which, `learner.py` what stands beside
+them, and `moving.py` does it all.
 """
 
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ml_collections import ConfigDict
+
 from jaxrl.algorithms.ppo import config as ppo
 from jaxrl.host import config as configs
 from jaxrl.host import keys
-from jaxrl.host.rl_games import environments, experiment, network, remarks, rules, source
+from jaxrl.host.rl_games import environments, experiment, fitting, found, moving, network, remarks, rules, source
 
 RULES = (*rules.RULES, *network.RULES)
 IDENTITY = ("total_env_steps", "env.suite", "env.name")  # stand in the file whatever they are
@@ -56,11 +62,40 @@ def convert(file: Path) -> Conversion:
     Raises:
         ConfigError: there is no such file, it is no training config of rl_games, or one that jaxrl cannot train.
     """
+    return _convert(_read(file), file, {})
+
+
+def move(file: Path, pth: Path) -> tuple[Conversion, ConfigDict, moving.Agent]:
+    """The experiment that a yaml describes, resolved too, and the agent that rl_games trained by it.
+
+    Args:
+        file: the yaml.
+        pth: a checkpoint of its training.
+
+    Raises:
+        ConfigError: as `convert`; the checkpoint cannot be read, is of another yaml, or would play otherwise here.
+    """
+    yaml, checkpoint = _read(file), found.read(pth)
+    yaml = found.with_num_envs(yaml, checkpoint)
+    fitting.check(yaml)
+    conversion = _convert(yaml, file, fitting.changes(yaml, checkpoint.tensors))
+    config = configs.resolve(conversion.config)
+    return conversion, config, moving.move(checkpoint, yaml, config)
+
+
+def _read(file):
     yaml = source.read(file)
     _check(yaml)
+    return yaml
+
+
+def _convert(yaml, file, changes):
+    """The experiment, with what is otherwise than the yaml says, {our key: (value, why)}."""
     env = environments.make(yaml)
     values = {f"env.{name}": value for name, value in env.config.items()} | _ruled(yaml)
     lost = [*environments.report(yaml, env), *remarks.lost(yaml)]
+    values |= {name: value for name, (value, _) in changes.items()}
+    lost += [f"{name}={value} for the checkpoint: {why}" for name, (value, why) in changes.items()]
     if not env.evaluates:
         values |= {"eval.episodes": 0, "stop.target_return": None}
         lost.append("eval.episodes=0, as a process can hold one simulator of this kind; so score_to_win has no effect")
