@@ -1,7 +1,7 @@
 """jaxrl: reinforcement learning as pure functions, one compiled epoch at a time.
 
-`train`, `iterate`, `plot_training`, `load_policy`, `configure`, `build`, `make_env`, `check_env` and `rollout` are for
-notebooks and scripts; the floors below them are public too: `jaxrl.functional.returns.gae(...)`.
+`train`, `iterate`, `plot_training`, `play`, `view`, `load_policy`, `configure`, `build`, `make_env`, `check_env` and
+`rollout` are for notebooks and scripts; the floors below them are public too: `jaxrl.functional.returns.gae(...)`.
 """
 
 import importlib
@@ -15,9 +15,11 @@ _PUBLIC = (
     "iterate",
     "load_policy",
     "make_env",
+    "play",
     "plot_training",
     "rollout",
     "train",
+    "view",
 )
 _FLOORS = ("acting", "algorithms", "envs", "functional", "host", "networks", "plot", "types")
 

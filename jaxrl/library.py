@@ -11,7 +11,7 @@ from jaxrl import envs
 from jaxrl.envs import check
 from jaxrl.envs.trajectory import rollout  # noqa: F401  jaxrl.rollout
 from jaxrl.host import config as configs
-from jaxrl.host import loop, policies, program, sharding
+from jaxrl.host import loop, pictures, playing, policies, program, sharding
 from jaxrl.host.export import contract, loaded
 from jaxrl.plot import training as plot_training  # noqa: F401  jaxrl.plot_training
 from jaxrl.types import Environment
@@ -73,14 +73,15 @@ def iterate(
     return loop.iterate(configure(experiment, overrides), Path(workdir), sys.argv)
 
 
-def load_policy(run: str | Path, checkpoint: str | int | Path = "latest") -> policies.Policy:
+def load_policy(run: str | Path | loop.Run, checkpoint: str | int | Path = "latest") -> policies.Policy:
     """What a run has learned, as a function of observations.
 
     policy = jaxrl.load_policy("runs/ant", "best")
     action = policy(obs)
 
     Args:
-        run: the run folder, or one that `python -m jaxrl.export` wrote, such as "runs/ant/export".
+        run: the run folder, what `train` returned, or the folder that `python -m jaxrl.export` wrote, such as
+            "runs/ant/export".
         checkpoint: 'latest', 'best', the env steps of a checkpoint, or the path of its folder; an export has but one.
 
     Returns:
@@ -89,7 +90,54 @@ def load_policy(run: str | Path, checkpoint: str | int | Path = "latest") -> pol
     Raises:
         ConfigError: there is no such run or checkpoint, it is damaged, or the environment cannot be made.
     """
+    run = _folder(run)
     return loaded.load(run) if contract.is_export(run) else policies.load(run, checkpoint)
+
+
+def play(
+    run: str | Path | loop.Run,
+    checkpoint: str | int | Path = "latest",
+    episodes: int = 128,
+    sampled: bool = False,
+    seed: int = 0,
+) -> playing.Played:
+    """Full episodes of what a run has learned, as `python -m jaxrl.play` plays them.
+
+    Args:
+        run, checkpoint: as `load_policy` takes them.
+        episodes: each in an environment of its own.
+        sampled: actions are drawn from the policy; else they are its mode.
+        seed: of the initial states, and of what is drawn.
+
+    Returns:
+        What was played: `.returns` and `.lengths`, [episodes, agents] each.
+
+    Raises:
+        ConfigError: as `load_policy`.
+    """
+    return playing.play(_folder(run), checkpoint, episodes, sampled, seed)
+
+
+def view(
+    run: str | Path | loop.Run,
+    checkpoint: str | int | Path = "latest",
+    sampled: bool = False,
+    seed: int = 0,
+    height: int = 420,
+) -> pictures.Page:
+    """One episode in 3D, to be watched in a notebook; environments of Brax and Playground.
+
+    Args:
+        run, checkpoint, sampled, seed: as `play` takes them.
+        height: pixels.
+
+    Returns:
+        A page that needs no network, which a notebook shows where it is the last line of a cell; `.html` is its text.
+
+    Raises:
+        ConfigError: as `load_policy`; nothing of this suite can be drawn.
+    """
+    return pictures.show(_folder(run), checkpoint, sampled, seed, height)
 
 
 def build(config: ConfigDict) -> program.Source:
@@ -131,3 +179,7 @@ def check_env(env: Environment, num_steps: int = 1000, seed: int = 0) -> check.R
     if report.faults:
         raise check.ContractError("\n".join(map(str, report.faults)))
     return report
+
+
+def _folder(run):
+    return run.workdir if isinstance(run, loop.Run) else run

@@ -274,6 +274,7 @@ def _lift(obs: PyTree) -> PyTree:
 
 
 def _same(one: PyTree, other: PyTree) -> np.ndarray:
-    """[T, N]: where two pytrees of [T, N, ...] are equal."""
+    """[T, N]: where two pytrees of [T, N, ...] are equal; NaN is NaN, which is a fault of its own."""
     pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
-    return np.all([(a == b).reshape(*a.shape[:2], -1).all(axis=-1) for a, b in pairs], axis=0)
+    same = [(a == b) | ((a != a) & (b != b)) for a, b in pairs]
+    return np.all([each.reshape(*each.shape[:2], -1).all(axis=-1) for each in same], axis=0)

@@ -14,6 +14,12 @@ FILE = "metrics.jsonl"
 class History(list):
     """Rows of metrics, oldest first: a list of dicts, R of them, that can also be read by column."""
 
+    def __repr__(self):
+        """What there is, not all of it: a run has a hundred rows of twenty metrics."""
+        if not self:
+            return "History([])"
+        return f"History({len(self)} rows to {self[-1]['env_steps']:,} env steps: {', '.join(self._names())})"
+
     def series(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         """One metric as a curve over env steps, without the rows that lack it; see `series`.
 

@@ -27,6 +27,13 @@ class Run(NamedTuple):
     reason: str  # why it ended before its time; '' if it did not
     signal: int  # that ended it, 0 if none did
 
+    def __repr__(self):
+        """A line: the state is far too long for one."""
+        row = next((row for row in reversed(self.history) if row.get(checkpoint.SCORE) is not None), None)
+        score = f", {checkpoint.SCORE}={row[checkpoint.SCORE]:.6g} at {row['env_steps']:,}" if row else ""
+        why = f", reason={self.reason!r}" if self.reason else ""
+        return f"Run({str(self.workdir)!r}, env_steps={self.env_steps:,}{score}{why})"
+
     @property
     def history(self) -> history.History:
         """The rows of metrics.jsonl, from the run's beginning."""

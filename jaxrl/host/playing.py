@@ -24,6 +24,16 @@ class Played(NamedTuple):
     lengths: np.ndarray  # [N, A] steps
     ended: np.ndarray  # [N, A] bool; else cut off after config.eval.max_steps
 
+    def __repr__(self):
+        """A line, where a notebook would show all the numbers."""
+        told = describe(self)
+        return (
+            f"Played({len(self.returns)} episodes after {self.env_steps:,} env steps: "
+            f"return {told['mean']:.6g} ± {told['std']:.3g}, IQM {told['iqm']:.6g} "
+            f"[{told['iqm_low']:.6g}, {told['iqm_high']:.6g}], "
+            f"length {told['length_mean']:.6g} ({told['length_min']} to {told['length_max']}))"
+        )
+
 
 def play(
     run: str | Path, selector: str | int | Path = "latest", episodes: int = 128, sampled: bool = False, seed: int = 0

@@ -75,6 +75,12 @@ def test_what_is_wrong_is_named(clock, fault):
     assert "; expected " in str(report.faults[0])
 
 
+def test_observations_that_are_not_finite_are_one_fault_and_not_two(clock):
+    broken = replaced(obs=lambda t: t.obs.at[0, 0].set(jnp.nan), final_obs=lambda t: t.final_obs.at[0, 0].set(jnp.nan))
+    (fault,) = check.check(changed(clock, broken), 50).faults
+    assert str(fault).startswith("obs: is not finite")
+
+
 def test_a_sound_environment_has_no_faults_and_costs_what_it_costs(clock):
     report = library.check_env(clock, 50)
     assert report.faults == () and report.episodes == 40

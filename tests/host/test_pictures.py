@@ -1,6 +1,7 @@
 """An episode is drawn as it went: the page holds the poses, the pictures move, and what cannot be drawn says so."""
 
 import base64
+import html.parser
 import importlib
 import json
 import re
@@ -201,3 +202,15 @@ def test_a_suite_without_bodies_says_so(run, tmp_path, capsys):
     (tmp_path / "checkpoints").symlink_to(run / "checkpoints")
     assert play.main([str(tmp_path), f"--html={tmp_path / 'a.html'}"]) == 2
     assert re.fullmatch(r"error: config\.env\.suite='probe' cannot be drawn: .*\n", capsys.readouterr().err)
+
+
+def test_a_notebook_shows_the_page_in_a_frame_that_reaches_nothing_else(run, episode):
+    page = jaxrl.view(run, height=300)
+    assert page.html == viewer.page(episode)
+    frames = []
+    parser = html.parser.HTMLParser()
+    parser.handle_starttag = lambda tag, attributes: frames.append((tag, dict(attributes)))
+    parser.feed(page._repr_html_())
+    ((tag, frame),) = frames
+    assert (tag, frame["srcdoc"], frame["sandbox"]) == ("iframe", page.html, "allow-scripts")
+    assert "height: 300px" in frame["style"] and len(repr(page)) < 40
