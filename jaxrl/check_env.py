@@ -6,28 +6,24 @@ python -m jaxrl.check_env brax/ant --config.env.backend=mjx --steps=200 --num_en
 python -m jaxrl.check_env your_package.your_suite/name      your own
 """
 
-import argparse
 import sys
 
 from jaxrl import find
+from jaxrl.doors import Parser, refuse
 from jaxrl.types import ConfigError
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; the exit status: 0 no faults, 1 faults, 2 bad input."""
     argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(
-        "jaxrl.check_env", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("check_env", __doc__)
     parser.add_argument("name", nargs="?", default="", help="suite/name; the suite alone lists its environments")
     parser.add_argument("--steps", type=int, default=1000, help="random steps that are played (default: 1000)")
     parser.add_argument("--num_envs", type=int, default=8, help="environments at once (default: 8)")
-    arguments, rest = parser.parse_known_args(argv)
     try:
-        return _run(arguments, rest)
+        return _run(*parser.parse_known_args(argv))
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return refuse(error)
 
 
 def _run(arguments, rest) -> int:

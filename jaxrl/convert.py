@@ -8,30 +8,26 @@ python -m jaxrl.convert ppo_ant.yaml --out my_ant.py --checkpoint Ant.pth --work
                                                                 also its policy, as a run that plays and goes on
 """
 
-import argparse
 import sys
 from pathlib import Path
 
+from jaxrl.doors import Parser, refuse
 from jaxrl.types import ConfigError
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; the exit status: 0 done, 2 bad input."""
     argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(
-        "jaxrl.convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("convert", __doc__)
     parser.add_argument("yaml", nargs="?", default="", help="a yaml of rl_games, or a folder of them")
     parser.add_argument("--out", default="", help="the experiment that is written, FILE.py, or a folder for a folder")
     parser.add_argument("--checkpoint", default="", help="a .pth of rl_games, which becomes the run folder --workdir")
     parser.add_argument("--workdir", default="", help="the run folder that --checkpoint becomes")
     parser.add_argument("--force", action="store_true", help="write over files that are there")
-    arguments = parser.parse_args(argv)
     try:
-        return _run(arguments)
+        return _run(parser.read(argv))
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return refuse(error)
 
 
 def _run(arguments) -> int:

@@ -11,11 +11,10 @@ an output. Both programs are compared with the policy in JAX on 1,000 random obs
 the run's environment; where they differ by more than 1e-5, nothing is written.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from jaxrl import find
+from jaxrl.doors import Parser, refuse
 from jaxrl.types import ConfigError
 
 
@@ -25,31 +24,19 @@ def main(argv: list[str] | None = None) -> int:
     try:
         _run(_parse(argv))
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return refuse(error)
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise ConfigError(f"{message}; --help lists the flags.")
-
-
 def _parse(argv):
-    parser = _Parser(
-        "jaxrl.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser("export", __doc__)
     parser.add_argument("run", help="the run folder, the --workdir of its training")
     parser.add_argument(
         "--checkpoint", default="latest", help="latest, best, env steps, or the path of its folder (default: latest)"
     )
     parser.add_argument("--out", type=Path, help="the folder to write (default: export in the run folder)")
     parser.add_argument("--force", action="store_true", help="replace what was exported to it before")
-    arguments, rest = parser.parse_known_args(argv)
-    if rest:
-        flags = [flag for action in parser._actions for flag in action.option_strings]
-        raise ConfigError(f"{rest[0]!r} is not understood; {find.nearest(rest[0].partition('=')[0], flags)}.")
-    return arguments
+    return parser.read(argv)
 
 
 def _run(arguments) -> None:

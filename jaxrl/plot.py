@@ -12,12 +12,13 @@ Several runs are summed up by their IQM, the mean of their middle half, with its
 rliable does (https://arxiv.org/abs/2108.13264). They are compared where all of them have got to: the rest is cut off.
 """
 
-import argparse
 import csv as spreadsheets
 import functools
 import io
+import sys
 from pathlib import Path
 
+from jaxrl.doors import Parser, refuse
 from jaxrl.host import curves, figures
 from jaxrl.host.figures import COLOURS  # noqa: F401  for those who draw beside it
 from jaxrl.types import ConfigError
@@ -91,24 +92,23 @@ def training(rows: list[dict], title: str = ""):
     return figure
 
 
-def main(argv: list[str] | None = None) -> None:
-    """The door: draws, and prints where the picture is. An error is one line, and exit status 2."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line: draws, and prints where the picture is; the exit status: 0 drawn, 2 bad input."""
     try:
+        arguments = _parser().read(sys.argv[1:] if argv is None else argv)
         folders = curves.find_runs(arguments.runs)
         out = arguments.out or (folders[0] / "plots" / "metrics.png" if len(folders) == 1 else Path("metrics.png"))
         choices = (arguments.aggregate, arguments.group, arguments.x, arguments.figure)
         print(draw(folders, out, *choices, arguments.normalize, arguments.metric, arguments.csv))
     except ConfigError as error:
-        parser.error(str(error))
+        return refuse(error)
     if arguments.csv:
         print(arguments.csv)
+    return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    summary, _, examples = __doc__.partition("\n\n")
-    parser = _Parser("python -m jaxrl.plot", description=summary, epilog=f"examples:\n{examples}")
+def _parser() -> Parser:
+    parser = Parser("plot", __doc__)
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="run folder, with a metrics.jsonl in it, or a folder of such"
     )
@@ -149,16 +149,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def __init__(self, prog: str, **texts: str):
-        super().__init__(prog, formatter_class=argparse.RawDescriptionHelpFormatter, **texts)
-
-    def error(self, message: str) -> None:
-        self.exit(2, f"error: {message}\n")
-
-
 def _write(path: Path, how) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -187,4 +177,4 @@ def _title(runs: list[curves.Run]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -14,6 +14,7 @@ import json
 import sys
 from pathlib import Path
 
+from jaxrl.doors import refuse
 from jaxrl.host import config as configs
 from jaxrl.types import ConfigError
 
@@ -27,8 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         _run(argv)
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return refuse(error)
     return 0
 
 

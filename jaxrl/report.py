@@ -9,11 +9,10 @@ python -m jaxrl.report runs/ant --upload                      and sent to the W&
 The page is one file, and needs no network.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from jaxrl import find
+from jaxrl.doors import Parser, refuse
 from jaxrl.types import ConfigError
 
 
@@ -23,20 +22,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         _run(_parse(argv))
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return refuse(error)
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise ConfigError(f"{message}; --help lists the flags.")
-
-
 def _parse(argv):
-    parser = _Parser(
-        "jaxrl.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser("report", __doc__)
     parser.add_argument("run", type=Path, help="the run folder, the --workdir of its training")
     parser.add_argument("--out", type=Path, help="the page to write (default: RUN/report.html)")
     parser.add_argument(
@@ -49,11 +40,7 @@ def _parse(argv):
     parser.add_argument("--video", action="store_true", help="with one episode as moving pictures")
     parser.add_argument("--seed", type=int, default=0, help="of what is played (default: 0)")
     parser.add_argument("--upload", action="store_true", help="send the page to the W&B run that the training began")
-    arguments, rest = parser.parse_known_args(argv)
-    if rest:
-        flags = [flag for action in parser._actions for flag in action.option_strings]
-        raise ConfigError(f"{rest[0]!r} is not understood; {find.nearest(rest[0].partition('=')[0], flags)}.")
-    return arguments
+    return parser.read(argv)
 
 
 def _run(arguments) -> None:

@@ -5,6 +5,7 @@ The same command with the same workdir goes on where it stopped. --help tells mo
 
 import sys
 
+from jaxrl.doors import refuse
 from jaxrl.host import config as configs
 from jaxrl.host import guard
 from jaxrl.types import ConfigError
@@ -20,11 +21,9 @@ def main(argv: list[str] | None = None) -> int:
 
         run = loop.train(config, arguments.workdir, ["python", "-m", "jaxrl.train", *argv])
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return refuse(error)
     except guard.BrokenRunError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 3
+        return refuse(error, 3)
     print(summary(run))
     return 128 + run.signal if run.signal else 0
 

@@ -186,7 +186,7 @@ def test_the_command_is_understood(line, small):
             understood_pip(rest)
         case ["python", "-m", "jaxrl.train" | "jaxrl.profile", *rest]:
             understood_training([word for word in rest if not word.startswith(("--trace=", "--json"))])
-        case ["python", "-m", module, *rest]:
+        case ["python" | ".venv/bin/python", "-m", module, *rest]:
             understood_door([module, *rest])
         case ["python", script, *_]:
             assert (ROOT / script).exists()

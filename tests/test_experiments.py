@@ -1,5 +1,8 @@
-"""Every experiment in experiments/: its config is valid, says nothing that is the default, and its program runs."""
+"""Every experiment in experiments/: its config is valid, says nothing that is the default, its program runs, and what
+it has learned can be played and drawn."""
 
+import importlib
+import json
 from pathlib import Path
 
 import jax
@@ -7,9 +10,10 @@ import numpy as np
 import pytest
 
 import jaxrl
+from jaxrl.host import checkpoint, keys, program, run_folder, sharding
 from jaxrl.host import config as configs
-from jaxrl.host import keys, program, sharding
 
+play = importlib.import_module("jaxrl.play")
 PATHS = sorted((Path(__file__).parent.parent / "experiments").glob("*.py"))
 SHRUNK = {
     "ppo.num_envs": 4,
@@ -19,6 +23,7 @@ SHRUNK = {
     "ppo.update_epochs": 1,
     "network.hidden_sizes": (8,),
     "eval.episodes": 0,
+    "eval.max_steps": 6,
 }
 
 
@@ -45,16 +50,48 @@ def test_its_docstring_has_the_command_and_the_result(path):
     assert "Result" in text
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("path", PATHS, ids=named)
-def test_it_builds_and_runs_one_shrunk_epoch(path):
+@pytest.fixture
+def compiled_quickly():
+    """XLA leaves out what costs it most: a program that plays six steps need not be fast."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module", params=PATHS, ids=named)
+def trained(request, tmp_path_factory):
+    """(run folder, state, metrics) of one shrunk epoch of an experiment: compiled once for all that is asked of it."""
+    config = jaxrl.configure(request.param, SHRUNK)
     mesh = sharding.mesh(jax.devices()[:1])
-    source = program.make(jaxrl.configure(path, SHRUNK), mesh)
-    programs = program.compile(source, mesh, seed=0)
+    programs = program.compile(program.make(config, mesh), mesh, seed=0)
     number = jax.device_put(np.int32(2), sharding.replicated(mesh))
     state, metrics = programs.epoch(programs.init(), number)
+    folder = run_folder.open_run(tmp_path_factory.mktemp("runs") / "run", config, [], {})
+    saver = checkpoint.Checkpointer(folder / "checkpoints", config.checkpoint)
+    saver.save(state, 16, {})
+    assert saver.close()
+    return folder, state, metrics
+
+
+@pytest.mark.slow
+def test_it_builds_and_runs_one_shrunk_epoch(trained):
+    _, state, metrics = trained
     assert int(state.iterations) == 2
     assert np.isfinite(metrics["loss/policy"]) and np.isfinite(metrics["loss/value"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["deterministic", "sampled"])
+def test_the_door_plays_it(trained, how, compiled_quickly, capsys):
+    folder, *_ = trained
+    arguments = [str(folder), "--json", "--episodes=2", *(["--sampled"] if how == "sampled" else [])]
+    assert play.main(arguments) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["env_steps"] == 16 and told["episodes"] == 2 and told["deterministic"] == (how == "deterministic")
+    returns, lengths = np.array(told["returns"]), np.array(told["lengths"])
+    assert returns.shape == lengths.shape and len(returns) == 2
+    assert np.isfinite(returns).all() and told["mean"] == pytest.approx(returns.mean())
+    assert (lengths >= 1).all() and (lengths <= SHRUNK["eval.max_steps"]).all()
 
 
 @pytest.mark.slow

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 from ml_collections import ConfigDict
 
-from jaxrl.envs import transforms
+from jaxrl.envs import transforms, wrappers
 from jaxrl.find import find
-from jaxrl.types import ConfigError, Environment
+from jaxrl.types import ConfigError, Environment, PyTree
 
 # Files of this folder that are no suites.
 HELPERS = (
@@ -29,11 +30,37 @@ LIMITS = {"masked": (0, 10_000_000), "sticky_actions": (0.0, 1.0), "frame_stack"
 
 
 class Scene(NamedTuple):
-    """What it takes to draw an environment with MuJoCo."""
+    """What it takes to draw the bodies of an environment with MuJoCo; a suite's file may offer scene(config)."""
 
-    model: Any  # mujoco.MjModel
+    model: Any  # mujoco.MjModel; that of the episode under way, once `env` has been reset
     qpos: Callable  # env_state of `make` -> [N, positions of the joints], in the model's order
     seconds: float  # that a step of the environment lasts
+    env: Environment | None = None  # N = 1, on the host: only this one can be drawn
+
+
+class Camera(NamedTuple):
+    """What it takes to draw an environment that is no bodies; a suite's file may offer camera(config)."""
+
+    look: Callable  # (state, as the suite's `make` has it, obs) -> [height, width, 3] uint8, of the first environment
+    seconds: float  # that a picture is shown
+    env: Environment | None = None  # N = 1, on the host: only this one can be drawn
+
+
+class Shown(NamedTuple):
+    """What a suite's environment is and shows, before other views of it are made: the env_state within a `Stage`'s."""
+
+    state: PyTree
+    obs: PyTree  # [N, ...] the true one after the step, also where an episode ended
+
+
+class Stage(NamedTuple):
+    """One environment that is looked at while it is played."""
+
+    env: Environment  # N = 1, or as many rows as it has agents, without restarts
+    obs: PyTree  # of jax.ShapeDtypeStruct: what the suite shows
+    channels: tuple[str, ...]  # names of what a grid in it has in its last axis; '' is not drawn; () = unknown
+    scene: Scene | None
+    camera: Camera | None
 
 
 class Control(NamedTuple):
@@ -73,7 +100,11 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     Raises:
         ConfigError: there is no such suite or environment, it lacks what it needs, or `masked` does not fit it.
     """
-    env = find("envs", config.suite).make(config, num_envs, restarts)
+    return _view(find("envs", config.suite).make(config, num_envs, restarts), config, restarts)
+
+
+def _view(env: Environment, config: ConfigDict, restarts: bool) -> Environment:
+    """A suite's environment as the keys of every suite change it."""
     if config.stagger and restarts:
         env = transforms.stagger(env)
     env = transforms.stick_actions(env, config.sticky_actions)
@@ -91,21 +122,21 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
 
 
 def scene(config: ConfigDict) -> Scene:
-    """How the environments of the config are drawn.
+    """How the bodies of the config's environments are drawn.
 
     Args:
         config: the group `env`.
 
     Raises:
-        ConfigError: there is no such environment, or MuJoCo has no part in it.
+        ConfigError: there is no such environment, or it has no bodies.
     """
-    suite = find("envs", config.suite)
-    if not hasattr(suite, "scene"):
+    found = _offer(config, "scene")
+    if found is None:
         raise ConfigError(
-            f"config.env.suite={config.suite!r} cannot be drawn: its environments are not bodies that MuJoCo knows; "
-            "play it without --html and --video."
+            f"config.env.suite={config.suite!r} cannot be drawn: {config.name} is not bodies that MuJoCo knows; Brax, "
+            "Playground, the DM Control Suite and MuJoCo's tasks in gymnasium are."
         )
-    return suite.scene(config)
+    return found
 
 
 def control(config: ConfigDict) -> Control:
@@ -119,3 +150,47 @@ def control(config: ConfigDict) -> Control:
     """
     suite = find("envs", config.suite)
     return suite.control(config) if hasattr(suite, "control") else Control()
+
+
+def stage(config: ConfigDict) -> Stage:
+    """One environment of the config, and all that its suite offers to look at it.
+
+    Args:
+        config: the group `env`.
+
+    Raises:
+        ConfigError: as `make`.
+    """
+    found = _offer(config, "scene")
+    camera = None if found else _offer(config, "camera")
+    env = (found or camera).env if found or camera else None
+    env = env or find("envs", config.suite).make(config, 1, False)
+    channels = _offer(config, "channels") or ()
+    return Stage(_view(_look_on(env), config, False), env.spec.obs, channels, found, camera)
+
+
+def shown(env_state: PyTree) -> Shown:
+    """What the suite's environment is and shows; env_state is of a `Stage`'s environment."""
+    is_shown = lambda x: isinstance(x, Shown)  # noqa: E731
+    [found] = filter(is_shown, jax.tree.leaves(env_state, is_leaf=is_shown))
+    return found
+
+
+def _look_on(env: Environment) -> Environment:
+    """The same environment, whose env_state is a `Shown`."""
+
+    def reset(key):
+        state, timestep = wrappers.begin(env, key)
+        return Shown(state, timestep.obs), timestep
+
+    def step(shown, action):
+        state, timestep = env.step(shown.state, action)
+        return Shown(state, timestep.final_obs), timestep
+
+    return Environment(reset, step, env.spec)
+
+
+def _offer(config, name):
+    """What the function of that name in a suite's file says of the config; None if it has none."""
+    function = getattr(find("envs", config.suite), name, None)
+    return function(config) if function else None

@@ -7,6 +7,7 @@ achievements, each 1 in the step that unlocks it.
 """
 
 import contextlib
+import importlib
 import io
 import warnings
 
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jaxrl.envs import wrappers
+from jaxrl.envs import Camera, wrappers
 from jaxrl.find import nearest
 from jaxrl.types import ConfigError, Discrete, Environment, Spec
 
@@ -75,6 +76,24 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     reset_all, step_all = wrappers.restarting(reset, step, num_envs, space, time_limit, restarts, PERIOD)
     _, obs = jax.eval_shape(reset, jax.random.key(0))
     return Environment(reset_all, step_all, Spec(num_envs, obs, space, time_limit))
+
+
+def camera(config: ConfigDict) -> Camera:
+    """What the player sees, as the game draws it for people."""
+    _load(config.name)
+    is_classic = "Classic" in config.name
+    folder = "craftax_classic" if is_classic else "craftax"
+    with _quiet():
+        renderer = importlib.import_module(f"craftax.{folder}.renderer")
+        sizes = importlib.import_module(f"craftax.{folder}.constants")
+        render = renderer.make_craftax_pixel_renderer(sizes.BLOCK_PIXEL_SIZE_IMG)
+
+    def look(state, obs):
+        after, _ = jax.tree.map(lambda x: x[0], state.state)
+        with _quiet():
+            return jnp.clip(render(after), 0, 255).astype(jnp.uint8)
+
+    return Camera(look, 0.1)
 
 
 def _load(name):

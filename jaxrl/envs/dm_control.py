@@ -1,6 +1,6 @@
 """The DM Control Suite's tasks, simulated by MuJoCo on the host; https://github.com/google-deepmind/dm_control.
 
-Needs the extra [dm-control], and no screen: nothing is drawn. `config.env.name` is domain-task, as in cartpole-balance.
+Needs the extra [dm-control], and no screen. `config.env.name` is domain-task, as in cartpole-balance.
 The parts of an observation stand side by side, in the suite's order, as one vector of float32. A bounded action lies in
 [-1, 1] for the policy, what it samples beyond is clipped, and it is stretched to the task's bounds here; one without
 bounds (the LQR's) goes through as it is.
@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxrl.envs import Control
+from jaxrl.envs import Control, Scene
 from jaxrl.envs.brax import quiet
 from jaxrl.find import nearest
 from jaxrl.types import Box, ConfigError, Environment, Spec, Timestep
@@ -60,6 +60,19 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
         ConfigError: dm_control is missing, has no such task or cannot make it.
     """
     del restarts
+    return _build(config, num_envs)[0]
+
+
+def scene(config: ConfigDict) -> Scene:
+    """How it is drawn: the one environment that comes with it."""
+    env, (task, *_) = _build(config, 1)
+    physics = task.physics
+    seconds = task.control_timestep() * config.action_repeat
+    return Scene(physics.model.ptr, lambda env_state: np.array(physics.data.qpos)[None], seconds, env)
+
+
+def _build(config, num_envs) -> tuple[Environment, list]:
+    """N environments of one task, and the suite's own that they are made of."""
     first, own_limit = _load(config.name)
     envs = [first] + [copy.deepcopy(first) for _ in range(num_envs - 1)]  # a tenth of the time that loading takes
     limit, repeat = config.episode_length or own_limit, config.action_repeat
@@ -91,7 +104,8 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
         age[:] = np.where(terminated | truncated, 0, age + 1)
         return state, Timestep(seen, reward.astype(np.float32), terminated, truncated, final, {}, everyone)
 
-    return Environment(reset, step, Spec(num_envs, obs, space, math.ceil(limit / repeat), traceable=False))
+    spec = Spec(num_envs, obs, space, math.ceil(limit / repeat), traceable=False)
+    return Environment(reset, step, spec), envs
 
 
 def control(config: ConfigDict) -> Control:

@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from jaxrl.envs import Control
+from jaxrl.envs import Camera, Control, Scene
 from jaxrl.find import nearest
 from jaxrl.types import Box, ConfigError, Discrete, Environment, MultiDiscrete, PyTree, Spec, Timestep
 
@@ -54,7 +54,46 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
         ConfigError: gymnasium is missing, has no such environment or cannot make it, or its spaces are not among ours.
     """
     del restarts
-    envs = _load(config, num_envs)
+    return _build(config, _load(config, num_envs))
+
+
+def scene(config: ConfigDict) -> Scene | None:
+    """How it is drawn, if MuJoCo simulates it: the one environment that comes with it."""
+    config = _in_this_process(config)
+    envs = _load(config, 1)
+    theirs = envs.envs[0].unwrapped
+    if not (hasattr(theirs, "data") and type(getattr(theirs, "model", None)).__name__ == "MjModel"):
+        return None
+    return Scene(theirs.model, lambda env_state: theirs.data.qpos[None].copy(), float(theirs.dt), _build(config, envs))
+
+
+def camera(config: ConfigDict) -> Camera | None:
+    """What it renders itself, if it does: the one environment that comes with it."""
+    config, gymnasium = _in_this_process(config), library()
+    rendered = _load(config, 1, render_mode="rgb_array")
+    if "rgb_array" not in rendered.metadata.get("render_modes", ()):
+        return None
+
+    def look(state, obs):
+        try:
+            return np.asarray(rendered.render()[0], np.uint8)
+        except (ImportError, gymnasium.error.Error) as error:
+            cause = " ".join(str(error).split())
+            raise ConfigError(f"config.env.name={config.name!r} cannot be drawn ({cause})") from error
+
+    return Camera(look, 1.0 / rendered.metadata.get("render_fps", 30), _build(config, rendered))
+
+
+def _in_this_process(config):
+    """The same config for one environment that can be looked into."""
+    config = config.copy_and_resolve_references()
+    config.vectorization = "sync"
+    return config
+
+
+def _build(config, envs) -> Environment:
+    """Ours, of gymnasium's vector environment."""
+    num_envs = envs.num_envs
     space, act = action_space(config.name, envs.single_action_space)
     see = observations(config.name, envs.single_observation_space)
     limit = config.episode_length or envs.spec.max_episode_steps or 1
@@ -127,7 +166,7 @@ def library():
     return gymnasium
 
 
-def _load(config, num_envs):
+def _load(config, num_envs, **options):
     """gymnasium's vector environment."""
     gymnasium = library()
     module, _, name = config.name.rpartition(":")
@@ -142,7 +181,7 @@ def _load(config, num_envs):
             vectorization_mode=config.vectorization,
             vector_kwargs={"autoreset_mode": gymnasium.vector.AutoresetMode[config.autoreset.upper()]},
             **({"max_episode_steps": config.episode_length} if config.episode_length else {}),
-            **({"render_mode": "rgb_array", "wrappers": (_photographer(config.pixels),)} if config.pixels else {}),
+            **({"render_mode": "rgb_array", "wrappers": (_photographer(config.pixels),)} if config.pixels else options),
         )
     except (ImportError, gymnasium.error.Error) as error:  # what it needs is not installed
         cause = " ".join(str(error).split())

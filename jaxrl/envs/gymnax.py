@@ -16,6 +16,17 @@ from jaxrl.find import nearest
 from jaxrl.types import Box, ConfigError, Discrete, Environment, Spec
 
 LIMITS = {"episode_length": (0, 10_000_000)}
+# Of the images of MinAtar, in the order of their last axis; https://github.com/kenjyoung/MinAtar, `channels` of each.
+CHANNELS = {
+    "Asterix-MinAtar": ("player", "enemy", "trail", "gold"),
+    "Breakout-MinAtar": ("paddle", "ball", "trail", "brick"),
+    "Freeway-MinAtar": ("chicken", "car", *(f"speed {speed}" for speed in range(1, 6))),
+    "Seaquest-MinAtar": (
+        *("submarine", "its back", "own bullet", "trail", "enemy bullet"),
+        *("fish", "enemy submarine", "oxygen", "divers aboard", "diver"),
+    ),
+    "SpaceInvaders-MinAtar": ("cannon", "", "alien, going left", "alien, going right", "own bullet", "enemy bullet"),
+}
 
 
 def default_config() -> ConfigDict:
@@ -68,6 +79,11 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     reset_all, step_all = wrappers.restarting(reset, step, num_envs, space, time_limit, restarts)
     _, obs = jax.eval_shape(reset, jax.random.key(0))
     return Environment(reset_all, step_all, Spec(num_envs, obs, space, time_limit))
+
+
+def channels(config: ConfigDict) -> tuple[str, ...]:
+    """The names of what stands in the cells of MinAtar's games."""
+    return CHANNELS.get(config.name, ())
 
 
 def control(config: ConfigDict) -> Control:

@@ -47,6 +47,10 @@ NAMES = {
 }
 
 
+# Of the grid of Snake, in the order of its last axis; the last says how soon the cell comes free.
+CHANNELS = {"Snake-v1": ("body", "head", "tail", "fruit", "")}
+
+
 def default_config() -> ConfigDict:
     """The group `env` for this suite."""
     config = ConfigDict()
@@ -95,6 +99,11 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     reset_all, step_all = wrappers.restarting(reset, step, num_envs, space, time_limit, restarts)
     _, obs = jax.eval_shape(reset, jax.random.key(0))
     return Environment(reset_all, step_all, Spec(num_envs, obs, space, time_limit))
+
+
+def channels(config: ConfigDict) -> tuple[str, ...]:
+    """The names of what stands in the cells of a grid."""
+    return CHANNELS.get(config.name, ())
 
 
 def _library():

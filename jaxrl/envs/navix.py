@@ -20,6 +20,8 @@ from jaxrl.find import nearest
 from jaxrl.types import ConfigError, Discrete, Environment, Spec
 
 LIMITS = {"episode_length": (0, 10_000_000)}
+# What stands in a cell, in the order of MiniGrid's numbers; what is there for nobody to see is not drawn.
+TAGS = ("", "", "wall", "", "door", "key", "ball", "box", "goal", "lava", "player")
 CHOICES = {
     "observation": (
         "symbolic",
@@ -92,6 +94,13 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     reset_all, step_all = wrappers.restarting(reset, step, num_envs, space, time_limit, restarts)
     _, obs = jax.eval_shape(reset, jax.random.key(0))
     return Environment(reset_all, step_all, Spec(num_envs, obs, space, time_limit))
+
+
+def channels(config: ConfigDict) -> tuple[str, ...]:
+    """The names of what stands in a cell; its colour and its state are not drawn."""
+    if config.observation.startswith("categorical"):
+        return ("wall", *TAGS)
+    return TAGS + ("",) * 10 if config.observation.startswith("symbolic") else ()
 
 
 def _library():

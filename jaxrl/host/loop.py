@@ -125,6 +125,7 @@ def iterate(
     restored = saver.restore(programs.template, complete=programs.init)
     steps = source.env.spec.num_envs * source.algorithm.unroll_length
     with contextlib.ExitStack() as stack:
+        stack.enter_context(run_folder.running(folder))  # left last: who looks on then finds all that was saved
         stack.callback(saver.close)
         signals = stack.enter_context(guard.Signals())
         if restored:

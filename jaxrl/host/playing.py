@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from jaxrl import envs, find
 from jaxrl.host import evaluation, policies, statistics
-from jaxrl.types import ConfigError
+from jaxrl.types import ConfigError, PyTree
 
 
 class Played(NamedTuple):
@@ -49,21 +49,45 @@ def play(
     Raises:
         ConfigError: as `policies.load`; no episodes.
     """
+    check(episodes, seed)
+    found = policies.locate(run, selector)
+    player = Player(found.config, episodes, sampled)
+    return player.play(found, policies.restore(found, player.algorithm), seed)
+
+
+def check(episodes: int, seed: int) -> None:
+    """ConfigError if either is out of range."""
     if episodes < 1:
         raise ConfigError(f"episodes={episodes} is out of range; choose 1 or more.")
     if not 0 <= seed < 2**32:
         raise ConfigError(f"seed={seed} is out of range; choose one in [0, 2**32).")
-    found = policies.locate(run, selector)
-    env = envs.make(found.config.env, episodes, restarts=False)
-    algorithm = find.find("algorithms", found.config.algorithm).make(found.config, env.spec)
-    agent = policies.restore(found, algorithm)
-    setting = found.config.eval.copy_and_resolve_references()
-    setting.deterministic = not sampled
-    evaluate = evaluation.make(env, algorithm, setting, report=evaluation.episodes)
-    evaluate = jax.jit(evaluate) if env.spec.traceable else evaluate
-    told = jax.device_get(evaluate(agent, jax.random.key(seed)))
-    rows = {name: np.asarray(value).reshape(episodes, -1) for name, value in told.items()}
-    return Played(found.config, found.env_steps, rows["return"], rows["length"], rows["ended"])
+
+
+class Player:
+    """Plays the checkpoints of a run, one after the other; compiled once for all of them.
+
+    Args:
+        config: of the run.
+        episodes, sampled: as `play` takes them.
+
+    Attributes:
+        algorithm: whose agents play.
+    """
+
+    def __init__(self, config: ConfigDict, episodes: int, sampled: bool = False):
+        env = envs.make(config.env, episodes, restarts=False)
+        self.algorithm = find.find("algorithms", config.algorithm).make(config, env.spec)
+        self._episodes = episodes
+        setting = config.eval.copy_and_resolve_references()
+        setting.deterministic = not sampled
+        evaluate = evaluation.make(env, self.algorithm, setting, report=evaluation.episodes)
+        self._evaluate = jax.jit(evaluate) if env.spec.traceable else evaluate
+
+    def play(self, found: policies.Found, agent: PyTree, seed: int = 0) -> Played:
+        """One episode in each environment, with the agent of that checkpoint."""
+        told = jax.device_get(self._evaluate(agent, jax.random.key(seed)))
+        rows = {name: np.asarray(value).reshape(self._episodes, -1) for name, value in told.items()}
+        return Played(found.config, found.env_steps, rows["return"], rows["length"], rows["ended"])
 
 
 def describe(played: Played, seed: int = 0) -> dict[str, Any]:

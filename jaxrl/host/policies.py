@@ -218,9 +218,7 @@ def restore(found: Found, algorithm: Algorithm) -> PyTree:
 def locate(run: str | Path, selector: str | int | Path = "latest") -> Found:
     """The checkpoint that is meant; see `load`. That it is unharmed is for `restore` to see."""
     run = Path(run)
-    if not run_folder.is_run(run):
-        raise _no_run(run)
-    config, spec = run_folder.read_config(run), run_folder.read_spec(run)
+    config, spec = config_of(run), run_folder.read_spec(run)
     text = str(selector)
     number = text.replace(",", "").replace("_", "")
     if not (text in SELECTORS or number.isdecimal()):
@@ -244,6 +242,14 @@ def locate(run: str | Path, selector: str | int | Path = "latest") -> Found:
         nearest = min(there, key=lambda step: abs(step - int(number)))
         raise keys.error(f"checkpoint {text} is not in {folder}; the nearest of {choice} is {nearest}")
     return Found(config, folder, int(number), spec)
+
+
+def config_of(run: str | Path) -> ConfigDict:
+    """The resolved config of a run; ConfigError if there is no such run."""
+    run = Path(run)
+    if not run_folder.is_run(run):
+        raise _no_run(run)
+    return run_folder.read_config(run)
 
 
 def steps(folder: Path, config: ConfigDict) -> list[int]:

@@ -214,22 +214,11 @@ def _motion(
     run: Path, config: ConfigDict, checkpoint: str, viewer: bool, video: bool, seed: int
 ) -> tuple[str, list[str]]:
     """One episode as HTML, and the hashes of the scripts that it needs."""
-    recording.choose_renderer()  # before anything imports MuJoCo
-    if not (viewer or video):
-        return "", []
-    try:
-        envs.scene(config.env)
-    except ConfigError as error:
-        if video:
-            raise
-        return f'<p class="card quiet">{_text(str(error).partition(";")[0])}.</p>', []
-    from jaxrl.host import video as videos
-    from jaxrl.host import viewer as viewers
-
-    episode = recording.record(run, checkpoint, seed=seed)
     parts, scripts = [], []
-    if viewer:
-        inside = viewers.page(episode)
+    if viewer and (why := _no_bodies(config)):
+        parts.append(f'<p class="card quiet">{_text(why)}.</p>')
+    elif viewer:
+        inside = pictures.show(run, checkpoint, sampled=False, seed=seed, height=0).html
         scripts = [_hash(script) for script in re.findall(r"<script>(.*?)</script>", inside, re.DOTALL)]
         parts.append(
             f'<iframe class="card" title="an episode in 3D" sandbox="allow-scripts" srcdoc="{_text(inside)}"></iframe>'
@@ -237,7 +226,7 @@ def _motion(
     if video:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, f"episode{pictures.suffix()}")
-            videos.write(episode, file)
+            pictures.write(run, checkpoint, sampled=False, seed=seed, html=None, video=file)
             data = f"data:{KINDS[file.suffix]};base64,{base64.b64encode(file.read_bytes()).decode('ascii')}"
         is_gif = file.suffix == ".gif"
         parts.append(f'<img class="card" alt="an episode" src="{data}">' if is_gif else
@@ -288,3 +277,13 @@ def _versions(told: dict) -> str:
         versions = [start["versions"].get(name) or "from source" for name in names]
         rows.append([start["time"], f"{devices.get('count', '?')} × {devices.get('kind', '?')}", commit, *versions])
     return _table(["started", "devices", "git commit", *names], rows)
+
+
+def _no_bodies(config: ConfigDict) -> str:
+    """Why the environment cannot be shown in 3D; '' if it can."""
+    recording.choose_renderer()  # before anything imports MuJoCo
+    try:
+        envs.scene(config.env)
+    except ConfigError as error:
+        return str(error).partition(";")[0]
+    return ""

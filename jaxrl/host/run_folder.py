@@ -7,11 +7,13 @@ spec.json     what the policy sees and does: sizes, dtypes, names and bounds, in
 run.json      how the run came about
 """
 
+import contextlib
 import importlib.metadata
 import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -64,6 +66,28 @@ def open_run(
     except (OSError, ValueError) as mistake:  # ValueError: a name that no folder can have
         raise error(f"--workdir={workdir} cannot be written ({mistake}); give another --workdir") from None
     return workdir
+
+
+@contextlib.contextmanager
+def running(workdir: Path) -> Iterator[None]:
+    """Notes in run.json when the start that goes on within has ended; a process that is killed leaves no such note."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError, ConfigError):  # no room left, or no folder: that is not why it ended
+            run = _read_run(workdir)
+            last = run["starts"][-1] | {"ended": _now()}
+            _write(workdir / RUN, json.dumps(run | {"starts": [*run["starts"][:-1], last]}, indent=2) + "\n")
+
+
+def has_ended(workdir: Path) -> bool:
+    """Whether the last start of the run in this folder has ended, as far as it could tell.
+
+    Raises:
+        ConfigError: run.json cannot be read.
+    """
+    run = _read_run(workdir)
+    return bool(run and run["starts"] and "ended" in run["starts"][-1])
 
 
 def is_run(workdir: Path) -> bool:
@@ -150,12 +174,16 @@ def _with_start(run, seed, start):
 
 def _start(command_line, devices):
     return {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "time": _now(),
         "command_line": command_line,
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "devices": devices,
         "git": _git(Path(__file__).parent),
     }
+
+
+def _now():
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _version(package):

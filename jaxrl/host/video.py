@@ -1,7 +1,8 @@
-"""An episode as moving pictures, drawn by MuJoCo: .gif with Pillow, .mp4 with the extra [video]."""
+"""An episode as moving pictures, drawn by MuJoCo or given: .gif with Pillow, .mp4 with the extra [video]."""
 
 import contextlib
 import copy
+import itertools
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-from jaxrl.host import keys, recording
+from jaxrl.host import files, keys, recording
 from jaxrl.host.recording import Recording
 from jaxrl.types import ConfigError
 
@@ -34,12 +35,31 @@ def write(episode: Recording, file: Path) -> None:
     Raises:
         ConfigError: what the format needs is missing, or MuJoCo cannot draw on this machine.
     """
-    check(file)
     qpos, seconds = recording.frames(episode, RATE[file.suffix])
-    pictures = draw(episode.model, qpos)
-    if file.suffix == ".mp4":
-        _encode(pictures, 1.0 / seconds, file)
-        return
+    save(draw(episode.model, qpos), seconds, file)
+
+
+def save(pictures: Iterator[np.ndarray], seconds: float, file: Path) -> None:
+    """Puts pictures into a file whose suffix chooses the format.
+
+    Args:
+        pictures: [height, width, 3] uint8 each.
+        seconds: that each is shown.
+        file: which is replaced whole, or left as it was: whoever has it open can load it again at any time.
+
+    Raises:
+        ConfigError: what the format needs is missing, or the pictures cannot be had.
+    """
+    check(file)
+    with files.replacing(file) as new:
+        if file.suffix == ".mp4":
+            _encode(pictures, 1.0 / seconds, new, file)
+        else:
+            _animate(pictures, seconds, new)
+
+
+def _animate(pictures, seconds, file) -> None:
+    """A gif."""
     images = map(_pillow(file).fromarray, pictures)
     duration_ms = max(round(100 * seconds), 2) * 10  # a gif counts in hundredths of a second
     next(images).save(file, save_all=True, append_images=images, duration=duration_ms, loop=0)
@@ -96,14 +116,16 @@ def _focus(model, data, camera) -> None:
     camera.elevation = -15.0  # degrees
 
 
-def _encode(pictures, rate, file) -> None:
+def _encode(pictures, rate, new, file) -> None:
     """Pipes pictures into ffmpeg. imageio's own writer would fork, against which JAX warns."""
-    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{SIZE[0]}x{SIZE[1]}", "-r", f"{rate:.6f}", "-i", "-"]
-    command = [_ffmpeg(file), "-y", "-loglevel", "error", *raw, "-c:v", "libx264", "-pix_fmt", "yuv420p", str(file)]
+    first = next(pictures)
+    height, width = (side - side % 2 for side in first.shape[:2])  # yuv420p has a colour for two by two pixels
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{rate:.6f}", "-i", "-"]
+    command = [_ffmpeg(file), "-y", "-loglevel", "error", *raw, "-c:v", "libx264", "-pix_fmt", "yuv420p", str(new)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as ffmpeg:
         with contextlib.suppress(BrokenPipeError):  # it says below why it has stopped
-            for picture in pictures:
-                ffmpeg.stdin.write(picture.tobytes())
+            for picture in itertools.chain([first], pictures):
+                ffmpeg.stdin.write(np.ascontiguousarray(picture[:height, :width]).tobytes())
         _, errors = ffmpeg.communicate()
     if ffmpeg.returncode:
         raise keys.error(f"--video={file} cannot be written ({' '.join(errors.decode(errors='replace').split())})")
