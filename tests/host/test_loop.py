@@ -117,7 +117,7 @@ def test_another_config_in_the_same_workdir_is_refused(whole):
     workdir, _ = whole
     status, printed, errors = child(workdir, "--config.ppo.gamma=0.5")
     assert (status, printed) == (2, "")
-    assert re.fullmatch(r"error: config\.ppo\.gamma=0\.5 .*new --workdir\n", errors)
+    assert re.fullmatch(r"error: config\.ppo\.gamma=0\.5 .*new --workdir \(docs/reference\.md#ppo\)\n", errors)
 
 
 def train(workdir, **overrides):
