@@ -65,6 +65,7 @@ def main(page_file: Path, folder: Path) -> None:
     clock.setSourceCode(CLOCK)
     clock.setInjectionPoint(QWebEngineScript.InjectionPoint.DocumentCreation)
     clock.setWorldId(QWebEngineScript.ScriptWorldId.MainWorld)
+    clock.setRunsOnSubFrames(True)
     page.scripts().insert(clock)
     view.setPage(page)
     view.resize(*SIZE)
@@ -75,11 +76,17 @@ def main(page_file: Path, folder: Path) -> None:
         for number, picture in enumerate(told.pop("pictures")):
             (folder / f"canvas_{number}.png").write_bytes(base64.b64decode(picture.partition(",")[2]))
         results.update(told)
+        page.runJavaScript("JSON.stringify([document.title, window.mistakes])", 0, looked_at)
+
+    def looked_at(text):
+        results["page_title"], mistakes = json.loads(text)
+        results["mistakes"] = sorted({*results["mistakes"], *mistakes})
         app.quit()
 
     def loaded(is_well):
-        if is_well:
-            page.runJavaScript(PLAY % json.dumps(TIMES_MS), 0, played)
+        if is_well:  # the canvas is the page's, or that of the frame in it
+            frames = page.mainFrame().children() or [page.mainFrame()]
+            frames[0].runJavaScript(PLAY % json.dumps(TIMES_MS), played)
         else:
             app.exit(1)
 

@@ -12,7 +12,7 @@ import pytest
 
 import jaxrl
 from jaxrl import envs, find
-from jaxrl.host import checkpoint, recording, run_folder, viewer
+from jaxrl.host import checkpoint, recording, report, run_folder, viewer
 from jaxrl.types import TrainState
 
 pytestmark = pytest.mark.browser
@@ -61,6 +61,19 @@ def test_chromium_shows_the_page_without_a_mistake_and_the_canvas_moves(page, tm
     assert all(0.005 < there.mean() < 0.3 for there in dark)
     assert (dark[0] != dark[1]).sum() > 20 and (dark[1] != dark[2]).sum() > 20
     assert len(episode.reward) * episode.seconds > 1.0  # it had not begun anew by then
+
+
+def test_the_report_has_the_viewer_in_it_and_no_mistake_either(page, tmp_path):
+    run = page[0].parent / "run"
+    rows = [{"env_steps": 100 * i, "wall_seconds": float(i), "rollout/episode_return": float(i)} for i in range(4)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    file = report.write(run, tmp_path / "report.html", episodes=2)
+    told, (first, second, third) = open_page(file, tmp_path)
+    assert told["console"] == [] and told["mistakes"] == [] and told["resources"] == []
+    assert told["title"].startswith("inverted_pendulum after 0 env steps") and told["page_title"].startswith(
+        "run: ppo on "
+    )
+    assert (first != second).any() and (second != third).any()
 
 
 def test_a_mistake_in_a_page_would_be_seen(tmp_path):
