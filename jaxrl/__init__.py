@@ -1,7 +1,8 @@
 """jaxrl: reinforcement learning as pure functions, one compiled epoch at a time.
 
-`train`, `iterate`, `plot_training`, `play`, `view`, `load_policy`, `configure`, `build`, `make_env`, `check_env` and
-`rollout` are for notebooks and scripts; the floors below them are public too: `jaxrl.functional.returns.gae(...)`.
+`train`, `iterate`, `plot_training`, `play`, `view`, `load_policy`, `export`, `configure`, `build`, `make_env`,
+`check_env` and `rollout` are for notebooks and scripts; the floors below them are public too:
+`jaxrl.functional.returns.gae(...)`.
 """
 
 import importlib
@@ -12,6 +13,7 @@ _PUBLIC = (
     "build",
     "check_env",
     "configure",
+    "export",
     "iterate",
     "load_policy",
     "make_env",

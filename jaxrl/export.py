@@ -43,33 +43,7 @@ def _run(arguments) -> None:
     from jaxrl.host import export, program  # JAX takes seconds to load, and a mistyped flag should not
 
     program.use_compilation_cache()
-    print(_text(export.export(arguments.run, arguments.checkpoint, arguments.out, arguments.force)))
-
-
-def _text(written) -> str:
-    """What was written, what it takes and gives, and how near it is."""
-    told = written.contract
-    ports = {side: ", ".join(map(_port, told[side])) for side in ("inputs", "outputs")}
-    lines = [
-        f"{told['env']['name']} ({told['env']['suite']}) after {told['env_steps']:,} env steps, to {written.folder}",
-        f"  {ports['inputs']} → {ports['outputs']}",
-    ]
-    for file in told["files"]:
-        found = [kind for kind in told["check"].get(file, {}).values()]
-        worst = max((error for kind in found for error in kind["max_error"].values()), default=None)
-        says = (
-            ""
-            if worst is None
-            else f", differs by at most {worst:.1e} on {sum(k['inputs'] for k in found):,} observations"
-        )
-        lines.append(f"  {file}, {told['files'][file]['bytes']:,} bytes{says}")
-    if told["check"]["not_recorded"]:
-        lines.append(f"  random observations alone: {told['check']['not_recorded']}")
-    return "\n".join(lines)
-
-
-def _port(port) -> str:
-    return f"{port['name']} {port['dtype']}[{', '.join(map(str, port['shape']))}]"
+    print(export.export(arguments.run, arguments.checkpoint, arguments.out, arguments.force))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from jaxrl import envs
 from jaxrl.envs import check
 from jaxrl.envs.trajectory import rollout  # noqa: F401  jaxrl.rollout
 from jaxrl.host import config as configs
+from jaxrl.host import export as exporting
 from jaxrl.host import loop, pictures, playing, policies, program, sharding
 from jaxrl.host.export import contract, loaded
 from jaxrl.plot import training as plot_training  # noqa: F401  jaxrl.plot_training
@@ -80,8 +81,7 @@ def load_policy(run: str | Path | loop.Run, checkpoint: str | int | Path = "late
     action = policy(obs)
 
     Args:
-        run: the run folder, what `train` returned, or the folder that `python -m jaxrl.export` wrote, such as
-            "runs/ant/export".
+        run: the run folder, what `train` returned, or the folder that `export` wrote, such as "runs/ant/export".
         checkpoint: 'latest', 'best', the env steps of a checkpoint, or the path of its folder; an export has but one.
 
     Returns:
@@ -92,6 +92,28 @@ def load_policy(run: str | Path | loop.Run, checkpoint: str | int | Path = "late
     """
     run = _folder(run)
     return loaded.load(run) if contract.is_export(run) else policies.load(run, checkpoint)
+
+
+def export(
+    run: str | Path | loop.Run,
+    checkpoint: str | int | Path = "latest",
+    out: str | Path | None = None,
+    force: bool = False,
+) -> exporting.Written:
+    """Writes what a run has learned for programs without jaxrl, as `python -m jaxrl.export` does.
+
+    Args:
+        run, checkpoint: as `load_policy` takes them.
+        out: the folder to write; `export` in the run's by default.
+        force: replaces what was exported to it before.
+
+    Returns:
+        What was written: `.folder`, and `.contract` as contract.json has it; its text is a summary.
+
+    Raises:
+        ConfigError: as `load_policy`; the folder holds something; what would be written is not what the policy says.
+    """
+    return exporting.export(_folder(run), checkpoint, out, force)
 
 
 def play(

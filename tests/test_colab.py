@@ -1,5 +1,6 @@
 """The notebooks of colab/: they run whole, their saved outputs are of this code, and they show what they promise."""
 
+import configparser
 import importlib.util
 import json
 import os
@@ -13,6 +14,7 @@ import pytest
 FOLDER = Path(__file__).resolve().parents[1] / "colab"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 WITH_A_VIEWER = ("quickstart", "from_rl_games")
+EXTRAS = {"deploy": "export,gymnax"}  # what a notebook needs besides
 SMALL = 2_000_000  # bytes of a saved notebook, at most
 
 _spec = importlib.util.spec_from_file_location("colab_execute", FOLDER / "execute.py")
@@ -43,6 +45,10 @@ def code(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
+def install_cell(file):
+    return code(read(file))[0].source
+
+
 def shown(notebook, kind):
     """What its outputs hold of one MIME type."""
     return [
@@ -51,7 +57,15 @@ def shown(notebook, kind):
 
 
 def test_there_are_notebooks_and_the_quickstart_is_one():
-    assert {"quickstart", "ppo_by_hand", "sweep", "your_environment"} <= {file.stem for file in NOTEBOOKS}
+    named = {"quickstart", "ppo_by_hand", "sweep", "your_environment", "from_rl_games", "deploy"}
+    assert named == {file.stem for file in NOTEBOOKS}
+
+
+def test_the_quickstart_and_the_readme_name_the_others():
+    text = "".join(cell.source for cell in read(FOLDER / "quickstart.ipynb").cells)
+    readme = (FOLDER.parent / "README.md").read_text()
+    for name in {file.stem for file in NOTEBOOKS} - {"quickstart"}:
+        assert f"* `{name}`: " in text and f"`{name}` (" in readme
 
 
 @every
@@ -90,27 +104,40 @@ def test_faults_are_found():
 
 @every
 def test_the_first_cell_of_code_installs(file):
-    """All of them the same, so that what is said of one holds for all."""
-    first = code(read(file))[0].source
-    assert first == code(read(FOLDER / "quickstart.ipynb"))[0].source and "%pip install" in first
+    """All of them the same, but for a line that adds extras, so that what is said of one holds for all."""
+    first = install_cell(file)
+    if extras := EXTRAS.get(file.stem):
+        line = f'extra = extra[:-1] + ",{extras}]" if extra else "[{extras}]"'
+        first = re.sub(rf"^    {re.escape(line)}  # .*\n", "", first, count=1, flags=re.MULTILINE)
+    assert first == install_cell(FOLDER / "quickstart.ipynb") and "%pip install" in first
 
 
 @pytest.mark.parametrize(
-    "driver, extra", [("", ""), ("CUDA Version: 12.8", "[cuda12]"), ("CUDA Version: 13.1", "[cuda13]")]
+    "driver, extra", [("", ""), ("CUDA Version: 12.8", "cuda12"), ("CUDA Version: 13.1", "cuda13")]
 )
-def test_the_install_cell_asks_pip_for_jaxrl_and_the_accelerators_jax(driver, extra, monkeypatch):
+@every
+def test_the_install_cell_asks_pip_for_jaxrl_and_the_accelerators_jax(file, driver, extra, monkeypatch):
     asked = []
-    lines = code(read(FOLDER / "quickstart.ipynb"))[0].source.replace('SOURCE = ""', 'SOURCE = "git+https://host/x"')
+    lines = install_cell(file).replace('SOURCE = ""', 'SOURCE = "git+https://host/x"')
     # What IPython makes of a line that begins with %pip.
     lines = re.sub(r"%pip (.*)", lambda magic: f"pip(f'{magic[1]}')", lines)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(os, "popen", lambda command: Cell(read=lambda: driver))
     exec(lines, {"pip": asked.append})
-    assert asked == [f'install --quiet "jaxrl{extra} @ git+https://host/x"']
+    extras = ",".join(filter(None, [extra, EXTRAS.get(file.stem)]))
+    extras = f"[{extras}]" if extras else ""
+    assert asked == [f'install --quiet "jaxrl{extras} @ git+https://host/x"']
+
+
+def test_the_extras_that_notebooks_ask_for_exist():
+    known = configparser.ConfigParser()
+    known.read(FOLDER.parent / "setup.cfg")
+    asked = {extra for extras in EXTRAS.values() for extra in extras.split(",")}
+    assert asked <= set(known["options.extras_require"])
 
 
 def test_the_install_cell_does_nothing_where_jaxrl_is_and_says_what_is_missing_where_it_is_not(monkeypatch):
-    lines = code(read(FOLDER / "quickstart.ipynb"))[0].source.replace("%pip", "raise AssertionError  #")
+    lines = install_cell(FOLDER / "quickstart.ipynb").replace("%pip", "raise AssertionError  #")
     exec(lines, {})
     monkeypatch.delenv("JAXRL_SOURCE", raising=False)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

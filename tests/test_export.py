@@ -77,6 +77,19 @@ def test_what_is_no_export_is_never_replaced(run, door, tmp_path):
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "all of it"
 
 
+def test_the_function_writes_what_the_door_writes_and_shows_its_summary(trained, run, door):
+    written = jaxrl.export(trained, out=run / "mine")
+    status, out, _ = door(run, f"--out={run / 'doors'}")
+    told, ports = out.replace(str(run / "doors"), str(run / "mine")).splitlines()[:2]
+    assert status == 0 and repr(written).splitlines()[:2] == [told, ports] and "policy.onnx" in repr(written)
+    for name in written.contract["files"]:
+        assert (written.folder / name).is_file()
+    policy = jaxrl.load_policy(trained)
+    obs = np.random.default_rng(0).normal(size=(5, *policy.spec.obs.shape)).astype(np.float32)
+    expected = np.clip(policy(obs), policy.spec.action.low, policy.spec.action.high)
+    np.testing.assert_allclose(jaxrl.load_policy(written.folder)(obs), expected, atol=1e-6)
+
+
 def test_a_graph_that_differs_is_not_written(run, door, monkeypatch):
     from jaxrl.host.export import graph
 

@@ -41,7 +41,7 @@ def test_floors_are_public():
     np.testing.assert_allclose(advantage[:, 0], [1.5, 1.0])
 
 
-@pytest.mark.parametrize("name", ["train", "check_env", "play"])
+@pytest.mark.parametrize("name", ["train", "check_env", "export", "play"])
 def test_a_function_stays_one_when_the_door_of_its_name_is_imported(name):
     door = importlib.import_module(f"jaxrl.{name}")
     assert callable(door.main)

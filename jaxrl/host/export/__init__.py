@@ -35,6 +35,9 @@ class Written(NamedTuple):
     folder: Path
     contract: dict[str, Any]  # as contract.json has it
 
+    def __repr__(self):
+        return _summary(self)
+
 
 def export(
     run: str | Path, selector: str | int | Path = "latest", out: str | Path | None = None, force: bool = False
@@ -156,3 +159,29 @@ def _place(folder: Path, fill) -> None:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _summary(written: Written) -> str:
+    """What was written, what it takes and gives, and how near it is."""
+    told = written.contract
+    ports = {side: ", ".join(map(_port, told[side])) for side in ("inputs", "outputs")}
+    lines = [
+        f"{told['env']['name']} ({told['env']['suite']}) after {told['env_steps']:,} env steps, to {written.folder}",
+        f"  {ports['inputs']} → {ports['outputs']}",
+    ]
+    for file in told["files"]:
+        found = [kind for kind in told["check"].get(file, {}).values()]
+        worst = max((error for kind in found for error in kind["max_error"].values()), default=None)
+        says = (
+            ""
+            if worst is None
+            else f", differs by at most {worst:.1e} on {sum(k['inputs'] for k in found):,} observations"
+        )
+        lines.append(f"  {file}, {told['files'][file]['bytes']:,} bytes{says}")
+    if told["check"]["not_recorded"]:
+        lines.append(f"  random observations alone: {told['check']['not_recorded']}")
+    return "\n".join(lines)
+
+
+def _port(port) -> str:
+    return f"{port['name']} {port['dtype']}[{', '.join(map(str, port['shape']))}]"
