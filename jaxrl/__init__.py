@@ -1,7 +1,7 @@
 """jaxrl: reinforcement learning as pure functions, one compiled epoch at a time.
 
-`train`, `iterate`, `plot_training`, `play`, `view`, `load_policy`, `export`, `configure`, `build`, `make_env`,
-`check_env` and `rollout` are for notebooks and scripts; the floors below them are public too:
+`train`, `iterate`, `sweep`, `plot_training`, `play`, `view`, `load_policy`, `export`, `configure`, `build`,
+`make_env`, `check_env` and `rollout` are for notebooks and scripts; the floors below them are public too:
 `jaxrl.functional.returns.gae(...)`.
 """
 
@@ -20,6 +20,7 @@ _PUBLIC = (
     "play",
     "plot_training",
     "rollout",
+    "sweep",
     "train",
     "view",
 )

@@ -1,7 +1,7 @@
 """What notebooks and scripts call: the command line's abilities as functions."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from jaxrl.host import config as configs
 from jaxrl.host import export as exporting
 from jaxrl.host import loop, pictures, playing, policies, program, sharding
 from jaxrl.host.export import contract, loaded
+from jaxrl.host.sweeping import members
+from jaxrl.host.sweeping import sweep as sweeps
 from jaxrl.plot import training as plot_training  # noqa: F401  jaxrl.plot_training
 from jaxrl.types import Environment
 
@@ -72,6 +74,37 @@ def iterate(
         ConfigError, BrokenRunError: as `train`, what is wrong with the config at once, the rest by the first row.
     """
     return loop.iterate(configure(experiment, overrides), Path(workdir), sys.argv)
+
+
+def sweep(
+    experiment: str | Path | Mapping | ConfigDict,
+    workdir: str | Path,
+    sweep: Mapping[str, Any] | str = "",
+    seeds: int | Sequence[int] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    samples: int = 0,
+    sweep_seed: int = 0,
+) -> sweeps.Sweep:
+    """Trains many runs as `python -m jaxrl.sweep` does; called again with the same workdir, it goes on.
+
+    Args:
+        experiment, overrides: as `configure` takes them.
+        workdir: the sweep's folder, with a run folder of each member in it.
+        sweep: values by dotted key, {'ppo.learning_rate': [1e-4, 1e-3]} or 'loguniform(1e-5,1e-2)'; or the text of
+            --sweep.
+        seeds: of each setting: how many from `seed` on, or which.
+        samples, sweep_seed: of what is drawn at random: how often, and from which seed.
+
+    Returns:
+        What came of it: `.table`, `.to_pandas()`, `.settings`, `.best`, `.folders`.
+
+    Raises:
+        ConfigError: what is asked for cannot be done.
+    """
+    axes = members.parse(sweep) if isinstance(sweep, str) else {k: members.axis(k, v) for k, v in sweep.items()}
+    partial = configs.load(str(experiment)) if isinstance(experiment, str | Path) else experiment
+    crew = members.make(partial, overrides or {}, axes, seeds, samples, sweep_seed)
+    return sweeps.conduct(crew, Path(workdir), sys.argv)
 
 
 def load_policy(run: str | Path | loop.Run, checkpoint: str | int | Path = "latest") -> policies.Policy:

@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 from jaxrl.doors import Parser, refuse
-from jaxrl.host import curves, figures
+from jaxrl.host import curves, figures, keys
 from jaxrl.host.figures import COLOURS  # noqa: F401  for those who draw beside it
 from jaxrl.types import ConfigError
 
@@ -173,7 +173,7 @@ def _png(figure) -> bytes:
 def _title(runs: list[curves.Run]) -> str:
     names = [run.folder.resolve().name for run in runs]
     listed = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-    return listed if len(names) == 1 else f"{len(names)} runs: {listed}"
+    return listed if len(names) == 1 else keys.clip(f"{len(names)} runs: {listed}", 100)
 
 
 if __name__ == "__main__":

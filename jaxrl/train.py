@@ -3,6 +3,7 @@
 The same command with the same workdir goes on where it stopped. --help tells more.
 """
 
+import importlib
 import sys
 
 from jaxrl.doors import refuse
@@ -17,6 +18,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         arguments = configs.parse_command_line(argv)
         config = configs.resolve(configs.load(arguments.config), arguments.overrides)
+        if config.seeds > 1:
+            # Not `from jaxrl import sweep`: that is the function of the library.
+            sweep = importlib.import_module("jaxrl.sweep")
+            return sweep.main([f"--workdir={arguments.workdir}", *argv])
         from jaxrl.host import loop  # after the config is known to be good: JAX takes seconds to load
 
         run = loop.train(config, arguments.workdir, ["python", "-m", "jaxrl.train", *argv])

@@ -29,6 +29,7 @@ import math
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -42,6 +43,10 @@ from jaxrl.types import ConfigError, PyTree
 
 FORMAT_VERSION = 1  # of state and meta; a reader refuses what it does not know
 SCORE = "eval/episode_return"  # what the best checkpoint is best at
+
+# Two saves of one process at once, as of the members of a sweep, take each other's temporary folders: Orbax 0.12 makes
+# and waits for these by an id of the process.
+_WRITING = threading.Lock()
 
 LIMITS = {"interval": (0, None), "keep_latest": (1, None), "keep_best": (0, None), "keep_every": (0, None)}
 
@@ -209,6 +214,10 @@ class Checkpointer:
 
     def _write(self, leaves: list[Leaf], env_steps: int, metrics: dict) -> bool:
         """Writes one checkpoint and lets old ones go; True if it is on disk. Raises nothing."""
+        with _WRITING:
+            return self._write_alone(leaves, env_steps, metrics)
+
+    def _write_alone(self, leaves: list[Leaf], env_steps: int, metrics: dict) -> bool:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             self._sweep()

@@ -24,6 +24,7 @@ from jaxrl.types import ConfigError
 
 LIMITS = {
     "seed": (0, 2**32 - 1),  # jax.random.key drops the higher bits silently
+    "seeds": (1, 10_000),
     "total_env_steps": (1, 10**15),
     "epoch_iterations": (0, 10**6),
 }
@@ -39,6 +40,7 @@ def default_config() -> ConfigDict:
     """The keys that belong to no group."""
     config = ConfigDict()
     config.seed = 0  # all randomness of the run follows from it
+    config.seeds = 1  # runs in one program, of seed, seed + 1, ...; more than 1 makes a sweep of it (jaxrl.sweep)
     config.total_env_steps = 1_000_000  # steps of all environments together after which the run is done
     config.algorithm = "ppo"  # a file of jaxrl/algorithms, or a dotted import path
     config.epoch_iterations = 0  # iterations in one compiled call; 0 = a hundredth of the run, at most 16

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from jaxrl.find import find
 from jaxrl.host import checkpoint, guard, history, program, run_folder, sharding, tracking
 from jaxrl.host.writers import console
-from jaxrl.types import TrainState, Writer
+from jaxrl.types import ConfigError, TrainState, Writer
 
 
 class Run(NamedTuple):
@@ -107,6 +107,8 @@ def iterate(
         guard.BrokenRunError: a metric is not finite, or an environment allowed no action.
     """
     began = time.perf_counter()
+    if config.seeds > 1:
+        raise ConfigError(f"config.seeds={config.seeds} is a sweep, not a run; call jaxrl.sweep, or set it to 1.")
     program.use_compilation_cache()
     mesh = sharding.mesh()
     kind = mesh.devices.flat[0].device_kind

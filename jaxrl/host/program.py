@@ -43,14 +43,19 @@ class Program(NamedTuple):
     compile_seconds: float
 
 
-def make(config: ConfigDict, mesh: Mesh) -> Source:
+def make(config: ConfigDict, mesh: Mesh | None) -> Source:
     """Builds what the config names.
+
+    Args:
+        config: resolved.
+        mesh: that shares the environments; None where whoever maps the functions says what lives where.
 
     Raises:
         ConfigError: a name that does not exist, sizes that do not divide.
     """
     num_envs = config[config.algorithm.split(".")[-1]].num_envs
-    sharding.check(num_envs, mesh, f"{config.algorithm}.num_envs")
+    if mesh:
+        sharding.check(num_envs, mesh, f"{config.algorithm}.num_envs")
     env = envs.make(config.env, num_envs)
     algorithm = find("algorithms", config.algorithm).make(config, env.spec)
     if env.spec.traceable:
@@ -68,6 +73,8 @@ def _evaluation(config, algorithm, mesh):
     episodes = config.eval.episodes
 
     def place(tree):
+        if mesh is None:
+            return tree
         # Episodes that cannot be shared out evenly are played on every device.
         shared = sharding.split(tree, episodes, mesh) if episodes % mesh.size == 0 else sharding.replicated(mesh)
         return jax.lax.with_sharding_constraint(tree, shared)

@@ -3,6 +3,8 @@
 This file alone knows how many devices there are. The compiler splits the pure epoch by what it finds here.
 """
 
+from collections.abc import Callable
+
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -45,3 +47,28 @@ def placement(state: TrainState, num_envs: int, mesh: Mesh) -> TrainState:
     """The sharding of every leaf of a train state; `state` may be abstract."""
     everywhere = jax.tree.map(lambda _: replicated(mesh), state)
     return everywhere._replace(actor=split(state.actor, num_envs, mesh))
+
+
+# S runs of one program, with a leading axis [S].
+
+
+def is_whole(num_runs: int, mesh: Mesh) -> bool:
+    """Whether each device takes whole runs; else the environments of every run are split over all devices."""
+    return num_runs % mesh.size == 0
+
+
+def by_run(mesh: Mesh) -> NamedSharding:
+    """Of a leaf [S, ...], whole runs on each device."""
+    return NamedSharding(mesh, PartitionSpec(AXIS))
+
+
+def stacked(place: PyTree, mesh: Mesh) -> PyTree:
+    """The shardings of one run's leaves for leaves of S such runs, each split as it would be alone."""
+    return jax.tree.map(lambda sharding: NamedSharding(mesh, PartitionSpec(None, *sharding.spec)), place)
+
+
+def on_each(function: Callable, mesh: Mesh) -> Callable:
+    """A function whose arguments and results are [S, ...], which each device calls for its own runs: none waits."""
+    by_run = PartitionSpec(AXIS)
+    # Nothing is summed over devices, so there is nothing for check_vma to check.
+    return jax.shard_map(function, mesh=mesh, in_specs=by_run, out_specs=by_run, check_vma=False)

@@ -1,0 +1,139 @@
+"""Trains a sweep on this machine: the members of one program together, in waves that fit into memory."""
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jaxrl.find import find
+from jaxrl.host import guard, loop, program, run_folder, sharding
+from jaxrl.host.sweeping import fleet, groups, wave
+from jaxrl.host.sweeping.ledger import Ledger
+from jaxrl.host.sweeping.members import Member
+
+Say = Callable[[str], None]
+
+
+class Options(NamedTuple):
+    """How a sweep is trained; it changes no result but for the rounding of `mapping`."""
+
+    command_line: list[str]  # for the record
+    wave: int = 0  # members at once; 0 = as many as fit into memory
+    mapping: str = ""  # of wave.MAPPINGS; '' = what suits the devices
+
+
+def run(book: Ledger, options: Options, say: Say) -> int:
+    """Trains every member that has not ended, each from its own newest checkpoint.
+
+    Args:
+        book: of the sweep.
+        options: how.
+        say: takes what there is to tell, a line at a time.
+
+    Returns:
+        The signal that ended it, 0 if none did.
+
+    Raises:
+        ConfigError: a member cannot be built, or its folder holds something else.
+    """
+    program.use_compilation_cache()
+    left = [member for member in book.members if not book.is_settled(member)]
+    if len(left) < len(book.members):
+        say(f"{len(book.members) - len(left)} of {len(book.members)} members have ended before")
+    together = groups.split(left)
+    mesh = sharding.mesh()
+    device = f"{mesh.size} x {mesh.devices.flat[0].device_kind}"
+    if left:
+        say(f"jaxrl sweeps {len(left)} members on {device}, programs: {len(together)}; folder {book.folder}")
+    with contextlib.ExitStack() as stack:
+        signals = None
+        for number, members in enumerate(together):
+            config = members[0].config
+            spec = _spec(config)
+            if not spec.traceable:  # the ordinary loop catches signals itself
+                if received := _alone(members, book, options, say):
+                    return received
+                continue
+            signals = signals or stack.enter_context(guard.Signals())
+            say(f"program {number + 1} of {len(together)}: {len(members)} members of {config.env.name}")
+            _train(members, spec, book, options, signals, mesh, say)
+            if signals.received:
+                return signals.received
+    return 0
+
+
+def _spec(config):
+    from jaxrl import envs
+
+    return envs.make(config.env, config[config.algorithm.split(".")[-1]].num_envs).spec
+
+
+def _alone(members: list[Member], book: Ledger, options: Options, say: Say) -> int:
+    """Members whose environments live on the host: run after run."""
+    for member in members:
+        book.note(member.name, "waiting", "", 0)
+        try:
+            done = loop.train(member.config, book.path(member), options.command_line, say)
+        except guard.BrokenRunError as mistake:
+            say(f"{member.name}: {mistake}")
+            book.note(member.name, "broken", str(mistake), 0)
+            continue
+        how = "interrupted" if done.signal else "stopped" if done.reason else "done"
+        book.note(member.name, how, done.reason, done.env_steps)
+        if done.signal:
+            return done.signal
+    return 0
+
+
+def _train(members, spec, book, options, signals, mesh, say) -> None:
+    """The members of one program, wave after wave, until all have ended or a signal comes."""
+    mapping = options.mapping or wave.default_mapping(mesh)
+    devices = {"kind": mesh.devices.flat[0].device_kind, "count": mesh.size}
+    size = min(options.wave or len(members), len(members))
+    built: dict[int, wave.Wave] = {}
+    for member in members:
+        book.note(member.name, "waiting", "", book.status(member)["env_steps"])
+        run_folder.open_run(book.path(member), member.config, options.command_line, devices, spec)
+    while members and not signals.received:
+        began = time.perf_counter()
+        now = members[:size]
+        if len(now) not in built:
+            say(f"compiling for {len(now)} members ...")
+            fresh = wave.compile(now[0].config, _hyper(now[0], spec), len(now), mesh, mapping)
+            free = wave.free_bytes(mesh)
+            of = f" of {free / 1e6:,.0f} MB that are free" if free else ""
+            say(f"compiled in {fresh.compile_seconds:.1f} s; a device needs {fresh.num_bytes / 1e6:,.1f} MB{of}")
+            if free and fresh.num_bytes > free and len(now) > 1 and not options.wave:
+                size = wave.fitting(len(now), len(members), fresh.num_bytes, free, mesh.size)
+                say(f"that does not fit: {size} members at a time")
+                continue
+            built = {len(now): fresh}  # one at a time: compiled programs take memory too
+        _sail(now, spec, built[len(now)], book, signals, began, say)
+        members = members[len(now) :]
+
+
+def _sail(members, spec, built, book, signals, began, say) -> None:
+    """Trains a wave, each member from its own newest checkpoint that is sound, or from its beginning."""
+    with contextlib.ExitStack() as stack:
+        seats = []
+        for member in members:
+            seats.append(fleet.Seat(member, book.path(member), book, say))
+            stack.callback(seats[-1].close)
+        states, newborn = [], []
+        for seat in seats:
+            init = functools.partial(built.init, seat.member.config.seed, _hyper(seat.member, spec))
+            restored = seat.saver.restore(built.template, complete=init)
+            state, at = restored or (init(), None)
+            states.append(wave.to_host(state))
+            seat.open(at, began, built)
+            newborn += [seat] * (at is None)
+        if len(newborn) < len(seats):
+            at = sorted({seat.iterations * built.steps for seat in seats})
+            say(f"goes on from {' and '.join(f'{steps:,}' for steps in at)} env steps")
+        fleet.Fleet(seats, built, signals, book.folder).run(wave.put(states, built.place), newborn)
+
+
+def _hyper(member, spec):
+    config = member.config
+    return find("algorithms", config.algorithm).make(config, spec).hyper

@@ -1,0 +1,162 @@
+"""Trains many runs of one experiment, as few programs: python -m jaxrl.sweep --config=experiments/cartpole.py --seeds=4
+
+The same command with the same workdir goes on where it stopped. --help tells more.
+"""
+
+import difflib
+import shlex
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxrl import find
+from jaxrl.doors import refuse
+from jaxrl.host import config as configs
+from jaxrl.host import keys
+from jaxrl.host.keys import error
+from jaxrl.host.sweeping import members
+from jaxrl.types import ConfigError
+
+USAGE = """\
+Usage: python -m jaxrl.sweep --config=PATH[:ARG] [--sweep='KEY=VALUES ...'] [--seeds=N] [--config.KEY=VALUE ...]
+
+Trains a run for every combination of values and seeds. Runs whose configs differ in numbers that may change without
+compiling, and in the seed, are one program; the others are programs of their own. The same command with the same
+workdir goes on where it stopped.
+
+  --config, --workdir, --config.KEY=VALUE
+                         as jaxrl.train takes them; each run has its folder in the workdir, runs/EXPERIMENT_sweep if not
+                         given
+  --sweep='KEY=VALUES ...'
+                         the values of each key: 1e-4,3e-4,1e-3 (every combination is trained), uniform(LOW,HIGH) or
+                         loguniform(LOW,HIGH) (drawn at random); values with commas stand in brackets
+  --samples=N            how many random draws
+  --sweep_seed=0         from which the draws follow
+  --seeds=N              runs of each setting, with the seeds config.seed, config.seed + 1, ...; or a list: 0,3,5
+  --wave=N               runs at once; as many as fit into memory if not given
+  --mapping=map|vmap     one after the other in the program, bit for bit the runs alone (by default on a CPU), or side
+                         by side (elsewhere)
+  --engine=local         where the runs are trained: a file of jaxrl/host/engines
+  --help                 this text
+
+Examples:
+  python -m jaxrl.sweep --config=cartpole --seeds=4 --sweep='ppo.learning_rate=1e-3,3e-3 ppo.entropy_cost=0,1e-2'
+  python -m jaxrl.sweep --config=ant --sweep='ppo.learning_rate=loguniform(1e-4,3e-3)' --samples=16
+"""
+
+CURVES = 10  # settings at most in the picture
+OWN = ("sweep", "samples", "sweep_seed", "seeds", "wave", "mapping", "engine")
+
+
+class Arguments(NamedTuple):
+    """What the command line of `sweep` says."""
+
+    config: str  # as `config.load` takes it
+    workdir: Path
+    overrides: list[tuple[str, str]]
+    axes: members.Axes
+    seeds: list[int] | int | None
+    samples: int
+    sweep_seed: int
+    wave: int
+    mapping: str
+    engine: str
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line; the exit status: 0 done, 2 bad input, 3 all members broken, 128 + n signal n."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        arguments = parse(argv)
+        crew = members.make(
+            configs.load(arguments.config),
+            arguments.overrides,
+            arguments.axes,
+            arguments.seeds,
+            arguments.samples,
+            arguments.sweep_seed,
+        )
+        from jaxrl.host.sweeping import sweep  # JAX takes seconds to load, and a mistyped command line should not
+
+        command_line = ["python", "-m", "jaxrl.sweep", *argv]
+        options = {"wave": arguments.wave, "mapping": arguments.mapping}
+        done = sweep.conduct(crew, arguments.workdir, command_line, arguments.engine, options)
+    except ConfigError as mistake:
+        return refuse(mistake)
+    print(done)
+    if done.table and (picture := _draw(done)):
+        print(f"curves in {picture}, or `python -m jaxrl.plot {shlex.quote(str(done.workdir))}`")
+    if done.signal:
+        return 128 + done.signal
+    return 3 if all(row["status"] == "broken" for row in done.table) else 0
+
+
+def parse(argv: list[str]) -> Arguments:
+    """Reads the arguments; --help prints and exits with status 0.
+
+    Raises:
+        ConfigError: a flag does not exist, or its value is not valid.
+    """
+    if {"-h", "--help"} & set(argv):
+        sys.stdout.write(USAGE)
+        raise SystemExit(0)
+    own, rest, words = {}, [], list(argv)
+    while words:
+        word = words.pop(0)
+        flag, equals, value = word.partition("=")
+        name = flag.removeprefix("--")
+        if flag.startswith("--") and name in OWN:
+            if not equals and words and not words[0].startswith("--"):
+                value = words.pop(0)
+            if not value:
+                raise error(f"{flag} needs a value; write {flag}=VALUE")
+            own[name] = value
+            continue
+        is_known = flag in configs.FLAGS or flag.startswith("--config.") or not flag.startswith("--")
+        near = [] if is_known else difflib.get_close_matches(name, OWN, n=1, cutoff=0.7)
+        if near:
+            raise error(f"{keys.clip(word)} is not a flag; did you mean --{near[0]}{equals}{value}?")
+        rest.append(word)
+    known = configs.parse_command_line(rest)
+    has_workdir = any(word.partition("=")[0] == "--workdir" for word in rest)
+    workdir = known.workdir if has_workdir else known.workdir.with_name(f"{known.workdir.name}_sweep")
+    mapping, engine = own.get("mapping", ""), own.get("engine", "local")
+    if mapping and mapping not in ("map", "vmap"):
+        raise error(f"--mapping={mapping} is not known; {find.nearest(mapping, ['map', 'vmap'])}")
+    engines = find.names("host.engines")
+    if engine not in engines and "." not in engine:
+        raise error(f"--engine={engine} is not known; {find.nearest(engine, engines)}")
+    return Arguments(
+        config=known.config,
+        workdir=workdir,
+        overrides=known.overrides,
+        axes=members.parse(own.get("sweep", "")),
+        seeds=members.parse_seeds(own["seeds"]) if "seeds" in own else None,
+        samples=_count(own, "samples", 0),
+        sweep_seed=_count(own, "sweep_seed", 0),
+        wave=_count(own, "wave", 0),
+        mapping=mapping,
+        engine=engine,
+    )
+
+
+def _draw(done) -> Path | None:
+    """The curves of the best settings, one each with its band over seeds."""
+    from jaxrl import plot
+
+    try:
+        return plot.draw(done.folders_of(CURVES), done.workdir / "plots" / "sweep.png")
+    except ConfigError as mistake:  # a member that broke before its first row
+        print(f"no picture: {mistake}")
+        return None
+
+
+def _count(own, name, default):
+    text = own.get(name, str(default))
+    if not text.isdecimal():
+        raise error(f"--{name}={keys.clip(text)} must be a whole number, such as {default or 8}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
