@@ -14,6 +14,8 @@ from jaxrl.envs import spaces
 from jaxrl.types import Array, Environment, Key, PyTree, Space, Timestep
 
 PERIOD = 32  # steps
+CACHED = 350_000  # bytes of states that a CPU steps fastest at once: Brax's ant takes 0.81 of the time in halves of 256
+LEAST = 128  # environments, below which stepping fewer at once gains nothing
 
 
 class Single(NamedTuple):
@@ -87,7 +89,7 @@ def restarting(
 
     def go_on(env_state, action):
         key, renew_key = jax.random.split(env_state.key)
-        state, single = jax.vmap(step)(env_state.state, action)
+        state, single = together(step, num_envs)(env_state.state, action)
         steps = env_state.steps + 1
         terminated = single.terminated
         truncated = (steps >= time_limit) & ~terminated
@@ -101,6 +103,38 @@ def restarting(
         return strong(State(state, fresh, jnp.where(done, 0, steps), age, key)), strong(timestep)
 
     return begin, go_on
+
+
+def together(step: Callable, num_envs: int) -> Callable:
+    """`jax.vmap(step)`; on a CPU in pieces, one after the other, whose states stay in its cache.
+
+    Args:
+        step: (state, action) -> (state, Single) of one environment.
+        num_envs: N.
+    """
+
+    def all_at_once(state, action):
+        return jax.vmap(step)(state, action)
+
+    def in_pieces(state, action):
+        size = piece(sum(leaf.nbytes for leaf in jax.tree.leaves(state)), num_envs)
+        if size == num_envs:
+            return all_at_once(state, action)
+        cut = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), (state, action))
+        stepped = jax.lax.map(lambda one: all_at_once(*one), cut)
+        return jax.tree.map(lambda x: x.reshape(num_envs, *x.shape[2:]), stepped)
+
+    # Several devices share the environments out, and a loop over pieces would run across all of them.
+    is_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
+    return in_pieces if is_cpu else all_at_once
+
+
+def piece(total_bytes: int, num_envs: int) -> int:
+    """How many environments a CPU steps at once: the largest equal share whose states fit the cache, if of LEAST."""
+    for pieces in range(1, num_envs // LEAST + 1):
+        if num_envs % pieces == 0 and total_bytes <= pieces * CACHED:
+            return num_envs // pieces
+    return LEAST if num_envs % LEAST == 0 else num_envs
 
 
 def sometimes(when: Array, change: Callable, tree: PyTree, *rest: PyTree) -> PyTree:

@@ -179,3 +179,37 @@ def test_a_dict_whose_vector_has_another_name_is_one_line():
     env = Environment(None, None, Spec(4, parts, Box((1,)), 1))
     with pytest.raises(ConfigError, match=r"^config.env.masked=\(0,\) [^\n]*its observation is no vector[^\n]*$"):
         transforms.hide(env, (0,))
+
+
+@pytest.mark.parametrize(
+    ("total_bytes", "num_envs", "size"),
+    [
+        (350_000, 4096, 4096),  # all fit
+        (2540 * 256, 256, 128),  # Brax's ant
+        (2540 * 4096, 4096, 128),
+        (700_001, 768, 256),  # a third of 768, as half of it is still too large
+        (10**9, 1024, 128),  # not below the least
+        (10**9, 100, 100),  # too few to be cut
+        (10**9, 254, 254),  # in no equal shares
+    ],
+)
+def test_pieces_fit_the_cache_or_are_the_least(total_bytes, num_envs, size):
+    assert wrappers.piece(total_bytes, num_envs) == size
+
+
+def test_pieces_step_as_all_at_once(monkeypatch):
+    def step(state, action):
+        state = {"x": state["x"] + action, "n": state["n"] + 1}
+        return state, wrappers.Single(state["x"], state["x"].sum(), state["n"] > 2, {"n": state["n"]})
+
+    state = {"x": jnp.arange(512.0).reshape(256, 2), "n": jnp.arange(256) % 4}
+    action = jnp.ones((256, 2))
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(wrappers, "CACHED", 1500)
+    pieces = jax.make_jaxpr(wrappers.together(step, 256))(state, action)
+    assert "length=2" in str(pieces)
+    one, other = wrappers.together(step, 256)(state, action), jax.vmap(step)(state, action)
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    assert all((a == b).all() and a.dtype == b.dtype for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True))
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    assert "scan" not in str(jax.make_jaxpr(wrappers.together(step, 256))(state, action))
