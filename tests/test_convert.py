@@ -136,7 +136,7 @@ def test_a_folder_is_a_table(yaml, tmp_path, capsys):
     (inner / "ant.yaml").write_text(YAML.replace("a2c_continuous", "sac"))
     assert convert.main([str(tmp_path / "theirs"), f"--out={tmp_path / 'ours'}"]) == 0
     first, second, total = capsys.readouterr().out.splitlines()
-    assert first == "pendulum.yaml  converted  1 to do"
+    assert first == "pendulum.yaml  converted  2 to do"
     assert second.startswith("sac/ant.yaml   not        params.algo.name='sac' is not PPO")
     assert total.startswith("1 of 2 converted")
     assert jaxrl.configure(tmp_path / "ours" / "pendulum.py").seed == 3

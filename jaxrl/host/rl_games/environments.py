@@ -69,8 +69,10 @@ def _brax(source: Source) -> Env:
     config, backend = {"name": name}, source.get("env_config.backend")
     if backend in ("generalized", "positional", "mjx"):
         config["backend"] = backend
-    remark = "Brax's physics are of version 2 here, and their returns are not those of rl_games' Brax 1"
-    return Env(config, (remark,), ("backend",))
+    remarks = ["Brax's physics are of version 2 here, and their returns are not those of rl_games' Brax 1"]
+    if backend is None:
+        remarks.append("env_config.backend is not given: spring here; Brax's own default is env.backend=generalized")
+    return Env(config, tuple(remarks), ("backend",))
 
 
 def _envpool(source: Source) -> Env:
