@@ -4,6 +4,7 @@ rl_games runs in a process of its own, in the Python that RL_GAMES_PYTHON names 
 wants another psutil than jaxrl is tested with. That Python needs rl-games==1.6.5, torch and gymnasium.
 """
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 import jaxrl
 from jaxrl import convert
 
+ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("run_rl_games.py")
 NETWORK = {
     "name": "actor_critic",
@@ -96,3 +98,16 @@ def test_a_run_of_rl_games_becomes_one_of_ours(name, tmp_path):
         np.testing.assert_allclose(logits, answers["logits"], atol=1e-5, rtol=1e-5)
     after = jaxrl.train(experiment, run, {"total_env_steps": 6 * 32 * 8, "eval.episodes": 0})
     assert after.env_steps == 6 * 32 * 8 and int(after.state.agent.updates) == 6
+
+
+@pytest.mark.rl_games
+def test_every_yaml_that_rl_games_ships_has_its_row_in_the_documentation():
+    python = os.environ.get("RL_GAMES_PYTHON", sys.executable)
+    told = [python, "-c", "import importlib.util; print(importlib.util.find_spec('rl_games').origin)"]
+    origin = subprocess.run(told, capture_output=True, text=True, check=True).stdout.strip()
+    file = ROOT / "docs" / "make_rl_games_yamls.py"
+    maker = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("maker", file))
+    spec.loader.exec_module(maker)
+    page = maker.page(Path(origin).parent / "configs")
+    assert page.count("\n| `") == 157 and page.count("| converted |") == 138
+    assert page == maker.PAGE.read_text(encoding="utf-8")
