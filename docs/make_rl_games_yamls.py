@@ -13,8 +13,8 @@ PAGE = Path(__file__).with_name("rl_games_yamls.md")
 HEAD = """\
 # Every yaml of rl_games 1.6.5
 
-Made by `python docs/make_rl_games_yamls.py FOLDER` from the yamls in the package; do not edit. `python -m jaxrl.convert`
-makes an experiment of each that is converted; what is left to do stands at the top of it.
+Made by `python docs/make_rl_games_yamls.py FOLDER` from the yamls in the package; do not edit.
+`python -m jaxrl.convert` makes an experiment of each that is converted; what is left to do stands at the top of it.
 
 """
 
