@@ -39,6 +39,7 @@ def test_the_pages_are_there(page):
         ("config.env.name='antt' is not in brax; did you mean 'ant'?", "docs/environments.md"),
         ("config.network.module='mine' has no make(config, spec)", "docs/network.md#one-of-your-own"),
         ("Ant.pth is damaged, or no .pth of torch.save", "docs/rl_games.md#your-checkpoint"),
+        ("runs/ant/config.json cannot be read (JSONDecodeError)", ""),
         ("runs/antt does not exist; did you mean 'runs/ant'?", ""),
     ],
 )

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from jaxrl import envs
 from jaxrl.host import config as configs
-from jaxrl.host import curves, figures, keys, pictures, playing, recording, run_folder
+from jaxrl.host import curves, figures, keys, pictures, playing, policies, recording, run_folder
 from jaxrl.host.figures import Panel
 from jaxrl.types import ConfigError
 
@@ -77,7 +77,7 @@ def write(
 
 def page(run: Path, checkpoint: str, episodes: int, viewer: bool, video: bool, seed: int) -> str:
     """The page, as HTML; arguments and errors as `write`'s."""
-    config, told, measured = run_folder.read_config(run), run_folder.read_run(run), curves.read(run)
+    config, told, measured = policies.config_of(run), run_folder.read_run(run), curves.read(run)
     title = f"{run.resolve().name}: {config.algorithm} on {config.env.suite}/{config.env.name}"
     shown, scripts = _motion(run, config, checkpoint, viewer, video, seed)
     evaluation = _played(run, checkpoint, episodes, seed) if episodes else _measured(measured.rows)
