@@ -44,11 +44,11 @@ def _parse(argv):
 
 
 def _run(arguments) -> None:
-    from jaxrl.host import program, report, run_folder  # JAX takes seconds to load, and a mistyped flag should not
+    from jaxrl.host import policies, program, report  # JAX takes seconds to load, and a mistyped flag should not
 
     program.use_compilation_cache()
     out = arguments.out or arguments.run / "report.html"
-    config = run_folder.read_config(arguments.run)
+    config = policies.config_of(arguments.run)
     viewer = not arguments.no_viewer
     report.write(arguments.run, out, arguments.checkpoint, arguments.episodes, viewer, arguments.video, arguments.seed)
     print(out)
