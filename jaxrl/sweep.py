@@ -12,7 +12,7 @@ from typing import NamedTuple
 from jaxrl import find
 from jaxrl.doors import refuse
 from jaxrl.host import config as configs
-from jaxrl.host import keys
+from jaxrl.host import keys, processes
 from jaxrl.host.keys import error
 from jaxrl.host.sweeping import members
 from jaxrl.types import ConfigError
@@ -118,6 +118,11 @@ def parse(argv: list[str]) -> Arguments:
             raise error(f"{keys.clip(word)} is not a flag; did you mean --{near[0]}{equals}{value}?")
         rest.append(word)
     known = configs.parse_command_line(rest)
+    if processes.group(known.processes):
+        raise error(
+            "a sweep is one process, and this is one of several; start one sweep on each host, with --num_processes=1, "
+            "a part of the values or seeds, and a --workdir of its own"
+        )
     has_workdir = any(word.partition("=")[0] == "--workdir" for word in rest)
     workdir = known.workdir if has_workdir else known.workdir.with_name(f"{known.workdir.name}_sweep")
     mapping, engine = own.get("mapping", ""), own.get("engine", "local")

@@ -8,12 +8,17 @@ import sys
 
 from jaxrl.doors import refuse
 from jaxrl.host import config as configs
-from jaxrl.host import guard
+from jaxrl.host import guard, processes
 from jaxrl.types import ConfigError
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command line; the exit status: 0 done, 2 bad input, 3 non-finite numbers, 128 + n signal n."""
+    """Runs the command line.
+
+    Returns:
+        The exit status: 0 done, 2 bad input, 3 non-finite numbers, 4 another process of the program is gone, 128 + n
+        signal n.
+    """
     argv = sys.argv[1:] if argv is None else argv
     try:
         arguments = configs.parse_command_line(argv)
@@ -22,14 +27,23 @@ def main(argv: list[str] | None = None) -> int:
             # Not `from jaxrl import sweep`: that is the function of the library.
             sweep = importlib.import_module("jaxrl.sweep")
             return sweep.main([f"--workdir={arguments.workdir}", *argv])
-        from jaxrl.host import loop  # after the config is known to be good: JAX takes seconds to load
+        crew = processes.join(processes.group(arguments.processes))
+    except ConfigError as error:
+        return refuse(error)
+    return crew.run(lambda: _train(config, arguments.workdir, ["python", "-m", "jaxrl.train", *argv], crew))
 
-        run = loop.train(config, arguments.workdir, ["python", "-m", "jaxrl.train", *argv])
+
+def _train(config, workdir, command_line, crew) -> int:
+    from jaxrl.host import loop  # after the config is known to be good: JAX takes seconds to load
+
+    try:
+        run = loop.train(config, workdir, command_line)
     except ConfigError as error:
         return refuse(error)
     except guard.BrokenRunError as error:
         return refuse(error, 3)
-    print(summary(run))
+    if crew.is_first:
+        print(summary(run))
     return 128 + run.signal if run.signal else 0
 
 

@@ -15,9 +15,9 @@ template and never from the disk, zero-size arrays (which Orbax refuses) live in
 cast to. Orbax does not notice flipped bits: every restore hashes what it has read and compares that with the
 fingerprint taken of the snapshot.
 
-One process writes, and every array must be addressable by it. Several processes need no other layout: gather the
-snapshot (`multihost_utils.process_allgather`), let process 0 alone write (`MultiprocessingOptions(primary_host=0,
-active_processes={0})`), and let every process restore; `device_put` takes shardings of a global mesh as well.
+Of several processes of one program, the first alone has to do with the disk, and the layout is the same: a snapshot
+gathers what is split over processes, and what is restored goes from the first to all. So every process calls `save` and
+`restore`, and the next run may have another number of them.
 """
 
 import concurrent.futures
@@ -39,6 +39,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
+from jaxrl.host import processes, sharding
 from jaxrl.types import ConfigError, PyTree
 
 FORMAT_VERSION = 1  # of state and meta; a reader refuses what it does not know
@@ -85,13 +86,21 @@ class Checkpointer:
         directory: RUN/checkpoints; made by the first save.
         config: the group `checkpoint.*`; `interval` is the training loop's to read.
         report: takes each warning, one line; also called from the writing thread. Prints to standard error by default.
+        crew: the processes that call `save` and `restore` together; this one alone by default.
     """
 
-    def __init__(self, directory: Path, config: ConfigDict, report: Callable[[str], None] | None = None):
+    def __init__(
+        self,
+        directory: Path,
+        config: ConfigDict,
+        report: Callable[[str], None] | None = None,
+        crew: processes.Alone = processes.ALONE,
+    ):
         self._directory = Path(directory).absolute()
         self._config = config
         self._report = report or (lambda line: print(line, file=sys.stderr, flush=True))
-        self._orbax = ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+        self._crew = crew
+        self._orbax = _orbax()
         self._thread = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending: concurrent.futures.Future | None = None  # -> bool, the last save reached the disk
         self._sound: dict[int, str] = {}  # env_steps -> fingerprint, of what this object wrote or verified
@@ -118,7 +127,9 @@ class Checkpointer:
         """
         self.wait()
         metrics = {name: value.item() if hasattr(value, "item") else value for name, value in metrics.items()}
-        self._pending = self._thread.submit(self._write, _snapshot(state), int(env_steps), metrics)
+        leaves = _snapshot(state)
+        if self._crew.is_first:
+            self._pending = self._thread.submit(self._write, leaves, int(env_steps), metrics)
 
     def restore(
         self,
@@ -147,6 +158,23 @@ class Checkpointer:
                 cannot be had; or there are checkpoints and none can be read (to start over would overwrite them).
         """
         self.wait()
+        found: list[tuple[list[Leaf], str]] = []
+
+        def look() -> list | None:
+            found.extend(self._newest_sound(env_steps))
+            return [[step, digest, [leaf[:-1] for leaf in leaves]] for step, leaves, digest in found]
+
+        for step, digest, forms in self._crew.first(look):
+            data = [leaf.data for _, leaves, _ in found for leaf in leaves]
+            data = self._crew.spread(data, [_data_form(dtype, shape, impl) for _, dtype, shape, impl in forms])
+            leaves = [Leaf(*form[:2], tuple(form[2]), form[3], array) for form, array in zip(forms, data, strict=True)]
+            state = self._fit(leaves, template, step, partial, complete)
+            self._sound[step] = digest
+            return state, step
+        return None
+
+    def _newest_sound(self, env_steps: int | None) -> list[tuple[int, list[Leaf], str]]:
+        """[(env_steps, leaves, fingerprint)] of the newest checkpoint that verifies, or that asked for; [] if none."""
         if env_steps is not None and env_steps not in self.steps():
             raise ConfigError(f"checkpoint {env_steps} is not in {self._directory}; there are {self._offer()}")
         candidates = self._numbered() if env_steps is None else [env_steps]
@@ -163,15 +191,13 @@ class Checkpointer:
                     ) from None
                 self._report(f"warning: checkpoint {step} is broken and passed over ({_reason(error)})")
                 continue
-            state = self._fit(leaves, template, step, partial, complete)
-            self._sound[step] = digest
-            return state, step
+            return [(step, leaves, digest)]
         if self.steps():
             raise ConfigError(
                 f"none of the checkpoints in {self._directory} can be read; "
                 "use a new --workdir, or delete that folder to start over"
             )
-        return None
+        return []
 
     def steps(self) -> list[int]:
         """env_steps of the checkpoints that are on disk now, ascending; complete ones, not necessarily unharmed."""
@@ -373,6 +399,18 @@ def _flatten(state: PyTree) -> list[tuple[str, jax.Array]]:
     return leaves
 
 
+def _orbax() -> ocp.Checkpointer:
+    """A Checkpointer of this process alone, which waits for no other; nothing in it has a default that would."""
+    me = jax.process_index()
+    alone = {"multiprocessing_options": ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})}
+    handler = ocp.CompositeCheckpointHandler(
+        composite_options=ocp.CompositeOptions(**alone),
+        state=ocp.PyTreeCheckpointHandler(**alone),
+        meta=ocp.JsonCheckpointHandler(**alone),
+    )
+    return ocp.Checkpointer(handler, **alone)
+
+
 def _is_key(leaf) -> bool:
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
@@ -380,7 +418,7 @@ def _is_key(leaf) -> bool:
 def _snapshot(state: PyTree) -> list[Leaf]:
     """The state on the host, in memory of its own."""
     named = _flatten(state)
-    data = jax.device_get([jax.random.key_data(leaf) if _is_key(leaf) else leaf for _, leaf in named])
+    data = jax.device_get([sharding.whole(jax.random.key_data(leaf) if _is_key(leaf) else leaf) for _, leaf in named])
     return [
         # On CPU device_get shows the device's own memory, which the next epoch writes into once the state is donated.
         Leaf(path, str(leaf.dtype), leaf.shape, _impl(leaf), np.array(value, order="C", copy=True))
@@ -441,10 +479,9 @@ def _place(leaf: Leaf, like) -> jax.Array | np.ndarray:
     if not isinstance(like, jax.Array | jax.ShapeDtypeStruct):
         return leaf.data
     # An uncommitted array must come back uncommitted: to jit, the other is a new signature, and a second compilation.
-    sharding = like.sharding if getattr(like, "committed", True) else None
-    if not leaf.impl:
-        return jax.device_put(leaf.data, sharding)
-    return jax.device_put(jax.random.wrap_key_data(jax.device_put(leaf.data), impl=leaf.impl), sharding)
+    place = like.sharding if getattr(like, "committed", True) else None
+    data = sharding.put(leaf.data, place) if place else jax.device_put(leaf.data)
+    return jax.random.wrap_key_data(data, impl=leaf.impl) if leaf.impl else data
 
 
 def _reason(error: Exception) -> str:

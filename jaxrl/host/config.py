@@ -130,6 +130,20 @@ def check_resume(saved: ConfigDict, new: ConfigDict) -> None:
             )
 
 
+def check_same(given: list[str]) -> None:
+    """The processes of one program are given one config, each as `to_json` writes it.
+
+    Raises:
+        ConfigError: one of them has another.
+    """
+    for process, text in enumerate(given):
+        for name, first, other in difference(from_json(given[0]), from_json(text)) if text != given[0] else ():
+            raise error(
+                f"config.{name}={keys.show(other)} in process {process} is {keys.show(first)} in process 0; give every "
+                "process of a program the same command, or each --num_processes=1 and a --workdir of its own"
+            )
+
+
 def _decided_first(*sources):
     """The algorithm and the environment suite, on which the other keys depend: of the first source that sets them."""
     chosen = []
@@ -245,6 +259,9 @@ Trains what the experiment file PATH describes. The same command with the same w
                          or the config.json of an earlier run
   --workdir=DIR          the run folder; runs/NAME_OF_THE_EXPERIMENT if not given
   --config.KEY=VALUE     sets a key to another value than the experiment's
+  --coordinator=HOST:PORT, --num_processes=N, --process_id=I
+                         one program over several hosts: where process 0 runs, how many there are, which this is, from 0
+                         on; not needed on Slurm, Cloud TPU, Kubernetes and Open MPI 4, which tell
   --help                 this text
   --help_config          every key with its default, range and meaning
 
@@ -255,7 +272,9 @@ Examples:
   python -m jaxrl.train --config=runs/ant/config.json --workdir=runs/ant_again
 """
 
-FLAGS = ("--config", "--workdir", "--help", "--help_config")
+PROCESSES = ("coordinator", "num_processes", "process_id")
+TAKES_VALUE = ("--config", "--workdir", *(f"--{name}" for name in PROCESSES))
+FLAGS = (*TAKES_VALUE, "--help", "--help_config")
 
 # Flags of other trainers that are no keys of ours.
 CURES = {
@@ -277,6 +296,7 @@ class Arguments(NamedTuple):
     config: str  # as `load` takes it
     workdir: Path
     overrides: list[tuple[str, str]]  # as `resolve` takes them
+    processes: dict[str, str]  # of PROCESSES, as `processes.group` takes them
 
 
 def parse_command_line(argv: list[str]) -> Arguments:
@@ -295,7 +315,7 @@ def parse_command_line(argv: list[str]) -> Arguments:
     while words:
         flag, equals, value = words.pop(0).partition("=")
         is_override = flag.startswith("--config.")
-        if flag not in ("--config", "--workdir") and not is_override:
+        if flag not in TAKES_VALUE and not is_override:
             raise _unknown_flag(flag, value or _value_ahead(words), bool(equals))
         if not equals and _value_ahead(words):
             value = words.pop(0)
@@ -310,7 +330,8 @@ def parse_command_line(argv: list[str]) -> Arguments:
     if "--config" not in flags:
         raise error(f"--config is missing; {_experiments_to_choose_from()}")
     workdir = Path(flags.get("--workdir") or RUNS / _experiment_name(flags["--config"]))
-    return Arguments(flags["--config"], workdir, overrides)
+    given = {name: flags[f"--{name}"] for name in PROCESSES if f"--{name}" in flags}
+    return Arguments(flags["--config"], workdir, overrides, given)
 
 
 def describe(algorithm: str = "ppo", suite: str = "brax") -> str:

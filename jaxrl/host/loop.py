@@ -1,6 +1,7 @@
 """The training loop: run an epoch, log it, evaluate, save, stop; and go on where a run stopped."""
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Callable, Generator
@@ -12,7 +13,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxrl.find import find
-from jaxrl.host import checkpoint, guard, history, program, run_folder, sharding, tracking
+from jaxrl.host import checkpoint, guard, history, processes, program, run_folder, sharding, tracking
+from jaxrl.host import config as configs
 from jaxrl.host.writers import console
 from jaxrl.types import ConfigError, TrainState, Writer
 
@@ -90,6 +92,8 @@ def iterate(
 ) -> Generator[dict, None, Run]:
     """Trains while its rows are asked for; whoever closes it leaves a run that is saved and can go on.
 
+    Of several processes of one program each calls it, asks for the same number of rows, and gets the same.
+
     Args:
         config: resolved.
         workdir: the run folder.
@@ -110,24 +114,32 @@ def iterate(
     if config.seeds > 1:
         raise ConfigError(f"config.seeds={config.seeds} is a sweep, not a run; call jaxrl.sweep, or set it to 1.")
     program.use_compilation_cache()
+    crew = processes.crew()
+    crew.first(functools.partial(configs.check_same, crew.gather(configs.to_json(config))))
+    say = say if crew.is_first else lambda line: None
     mesh = sharding.mesh()
     kind = mesh.devices.flat[0].device_kind
     source = program.make(config, mesh)
     stop_rule = guard.stop_rule(config.stop)
-    devices = {"kind": kind, "count": mesh.size}
-    folder = run_folder.open_run(workdir, config, command_line, devices, source.env.spec)
-    say(f"jaxrl trains {config.env.name} ({config.env.suite}) on {mesh.size} x {kind}; run folder {folder}")
+    devices = {"kind": kind, "count": mesh.size, "processes": crew.size}
+    folder = Path(workdir)
+    crew.first(lambda: run_folder.open_run(folder, config, command_line, devices, source.env.spec) and None)
+    of = f" of {crew.size} processes" if crew.size > 1 else ""
+    say(f"jaxrl trains {config.env.name} ({config.env.suite}) on {mesh.size} x {kind}{of}; run folder {folder}")
     say("compiling ...")
     programs = program.compile(source, mesh, config.seed)
     parameters = program.num_parameters(programs.template.agent)
+    crew.wait()
     say(f"compiled in {programs.compile_seconds:.1f} s; {parameters:,} parameters")
 
-    saver = checkpoint.Checkpointer(folder / "checkpoints", config.checkpoint, say)
+    saver = checkpoint.Checkpointer(folder / "checkpoints", config.checkpoint, say, crew)
+    crew.at_loss(saver.wait)
     # A checkpoint may hold the agent alone, as `convert` writes it: its environments then begin anew.
     restored = saver.restore(programs.template, complete=programs.init)
     steps = source.env.spec.num_envs * source.algorithm.unroll_length
     with contextlib.ExitStack() as stack:
-        stack.enter_context(run_folder.running(folder))  # left last: who looks on then finds all that was saved
+        if crew.is_first:
+            stack.enter_context(run_folder.running(folder))  # left last: who looks on then finds all that was saved
         stack.callback(saver.close)
         signals = stack.enter_context(guard.Signals())
         if restored:
@@ -135,34 +147,43 @@ def iterate(
             say(f"goes on from {at:,} env steps, checkpoint {checkpoint.fingerprint(state)[:12]}")
         else:
             state, at = programs.init(), None
-        log = Log(config, folder, at, began, programs.compile_seconds, steps)
+        log = Log(config, folder, at, began, programs.compile_seconds, steps, crew)
         stack.callback(log.close)
-        loop = Loop(plan(config, steps), programs, saver, log, stop_rule, signals, mesh)
+        loop = Loop(plan(config, steps), programs, saver, log, stop_rule, signals, mesh, crew)
         state, reason = yield from loop.run(state, is_new=not restored)
         if reason:
             say(f"stops early: {reason}")
-    if not signals.received:  # who sends one wants it to end
+    if crew.is_first and not loop.signal:  # who sends one wants it to end
         tracking.finish(folder, config, int(state.iterations) * steps, say)
-    return Run(folder, config, state, int(state.iterations) * steps, reason, signals.received)
+    return Run(folder, config, state, int(state.iterations) * steps, reason, loop.signal)
 
 
 class Log:
-    """Turns metrics into rows and hands them to the writers."""
+    """Turns metrics into rows and hands them to the writers; of several processes, the first does, for all."""
 
-    def __init__(self, config, folder, env_steps, began, compile_seconds, steps_per_iteration):
-        rows = [] if env_steps is None else [row for row in history.read(folder) if row["env_steps"] <= env_steps]
-        before = rows[-1]["wall_seconds"] if rows else 0.0
+    def __init__(self, config, folder, env_steps, began, compile_seconds, steps_per_iteration, crew=processes.ALONE):
+        self._crew = crew
         self._guard = config.guard
-        self._began = began - before  # wall seconds go on where they stopped, like env steps
         self._compile_seconds = compile_seconds
         self._steps_per_iteration = steps_per_iteration
-        self.best = max((row.get(checkpoint.SCORE, -math.inf) for row in rows), default=-math.inf)
-        self._writers: list[Writer] = [
-            find("host.writers", name).make(config, folder, env_steps) for name in config.writers
-        ]
+        self._writers: list[Writer] = []
+        self.best = crew.first(lambda: self._open(config, folder, env_steps, began))
+
+    def _open(self, config, folder, env_steps, began) -> float:
+        """Opens the writers; the best evaluation so far."""
+        rows = [] if env_steps is None else [row for row in history.read(folder) if row["env_steps"] <= env_steps]
+        before = rows[-1]["wall_seconds"] if rows else 0.0
+        self._began = began - before  # wall seconds go on where they stopped, like env steps
+        self._writers = [find("host.writers", name).make(config, folder, env_steps) for name in config.writers]
+        return max((row.get(checkpoint.SCORE, -math.inf) for row in rows), default=-math.inf)
 
     def write(self, env_steps: int, metrics: dict, num_steps: int, seconds: float) -> dict:
         """Writes the row of an epoch that took so many steps and seconds; BrokenRunError if it is broken."""
+        row = self._crew.first(lambda: self._record(env_steps, metrics, num_steps, seconds))
+        guard.check(row, self._guard)
+        return row
+
+    def _record(self, env_steps, metrics, num_steps, seconds) -> dict:
         row = {"env_steps": env_steps, "wall_seconds": round(time.perf_counter() - self._began, 3)}
         row |= {name: value.item() for name, value in jax.device_get(metrics).items()}
         if row.get("rollout/episodes") == 0:  # a mean over no episode
@@ -173,7 +194,6 @@ class Log:
         row["speed/compile_seconds"] = round(self._compile_seconds, 3)
         for writer in self._writers:
             writer.write(row)
-        guard.check(row, self._guard)
         return row
 
     def close(self):
@@ -200,11 +220,12 @@ class Pending(NamedTuple):
 class Loop:
     """Epoch after epoch; each row is fetched while the next epoch already runs, so that logging costs nothing."""
 
-    def __init__(self, plan: Plan, programs, saver, log: Log, stop_rule, signals, mesh):
+    def __init__(self, plan: Plan, programs, saver, log: Log, stop_rule, signals, mesh, crew):
         self._plan, self._programs, self._saver, self._log = plan, programs, saver, log
-        self._stop_rule, self._signals = stop_rule, signals
-        everywhere = sharding.replicated(mesh)
-        self._length = lambda length: jax.device_put(np.int32(length), everywhere)
+        self._stop_rule = lambda row: crew.first(lambda: stop_rule(row))
+        self._signals, self._crew = signals, crew
+        self.signal = 0  # that all processes have heard of
+        self._length = lambda length: sharding.put(np.int32(length), sharding.replicated(mesh))
         self._mark = time.perf_counter()  # when the device last came free
         self._saved_at = -1  # env steps of the last checkpoint
 
@@ -226,14 +247,15 @@ class Loop:
                 if before:
                     row, reason = self._finish(before)
                     yield row
+                self._listen()
                 is_evaluated = plan.is_due(iterations, plan.eval_every)
-                is_saved = plan.is_due(iterations, plan.save_every) or bool(self._signals.received)
-                if is_evaluated or is_saved or pending.is_done():
+                is_saved = plan.is_due(iterations, plan.save_every) or bool(self.signal)
+                if is_evaluated or is_saved or self._crew.first(pending.is_done):
                     row, why = self._take_stock(state, pending, is_evaluated, is_saved)
                     pending, reason = None, why or reason
                     yield row
-                if self._signals.received:
-                    reason = f"signal {self._signals.received}"
+                if self.signal:
+                    reason = f"signal {self.signal}"
             if pending:
                 (row, why), pending = self._finish(pending), None
                 reason = why or reason
@@ -245,7 +267,11 @@ class Loop:
             raise
         if reason:
             self._keep(state, iterations * plan.env_steps)
-        return state, reason if iterations < plan.iterations or self._signals.received else ""
+        self._listen()
+        return state, reason if iterations < plan.iterations or self.signal else ""
+
+    def _listen(self):
+        self.signal = self._crew.signal(self._signals.received)
 
     def _keep(self, state, env_steps):
         """Saves a run that stops between two saves."""

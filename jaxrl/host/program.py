@@ -18,7 +18,7 @@ from jaxrl.acting import epoch as epochs
 from jaxrl.acting import hosted
 from jaxrl.find import find
 from jaxrl.host import evaluation, sharding
-from jaxrl.types import Algorithm, Environment, PyTree, TrainState
+from jaxrl.types import Algorithm, ConfigError, Environment, PyTree, TrainState
 
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
@@ -51,7 +51,8 @@ def make(config: ConfigDict, mesh: Mesh | None) -> Source:
         mesh: that shares the environments; None where whoever maps the functions says what lives where.
 
     Raises:
-        ConfigError: a name that does not exist, sizes that do not divide.
+        ConfigError: a name that does not exist, sizes that do not divide, an environment that lives on the host where
+            there are several.
     """
     num_envs = config[config.algorithm.split(".")[-1]].num_envs
     if mesh:
@@ -61,6 +62,11 @@ def make(config: ConfigDict, mesh: Mesh | None) -> Source:
     if env.spec.traceable:
         init, epoch = epochs.make(env, algorithm)
     else:
+        if not sharding.is_local(mesh):
+            raise ConfigError(
+                f"config.env.suite={config.env.suite} steps its environments on the host, and they cannot be shared by "
+                "several processes; give --num_processes=1, and each host a seed and a workdir of its own."
+            )
         init, epoch = hosted.make(
             env, algorithm, lambda tree: jax.device_put(tree, sharding.split(tree, num_envs, mesh))
         )
@@ -96,8 +102,7 @@ def compile(source: Source, mesh: Mesh, seed: int) -> Program:
     began = time.perf_counter()
     everywhere = sharding.replicated(mesh)
     scalar = lambda dtype: jax.ShapeDtypeStruct((), dtype, sharding=everywhere)  # noqa: E731
-    hyper = jax.device_put(jax.tree.map(np.float32, source.algorithm.hyper), everywhere)
-    seed = jax.device_put(np.uint32(seed), everywhere)
+    hyper, seed = sharding.put((jax.tree.map(np.float32, source.algorithm.hyper), np.uint32(seed)), everywhere)
 
     template = jax.eval_shape(source.init, seed, hyper)
     place = sharding.placement(template, source.env.spec.num_envs, mesh)
@@ -130,9 +135,8 @@ def compile(source: Source, mesh: Mesh, seed: int) -> Program:
 def _with_host(source, mesh, seed):
     """The program of a run whose environment lives on the host: that is reset, and the rest compiled by a first try."""
     began = time.perf_counter()
-    hyper, seed = jax.device_put(
-        (jax.tree.map(np.float32, source.algorithm.hyper), np.uint32(seed)), sharding.replicated(mesh)
-    )
+    host = jax.tree.map(np.float32, source.algorithm.hyper), np.uint32(seed)
+    hyper, seed = sharding.put(host, sharding.replicated(mesh))
     state = source.init(seed, hyper)
     template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
     evaluate = source.evaluate or (lambda *_: {})

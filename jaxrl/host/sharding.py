@@ -1,11 +1,14 @@
 """Where each array lives: a one-dimensional mesh over all devices, environments split, everything else on each.
 
-This file alone knows how many devices there are. The compiler splits the pure epoch by what it finds here.
+This file alone knows how many devices there are. The compiler splits the pure epoch by what it finds here. The devices
+may be of several processes, of which each calls everything here with the same values.
 """
 
 from collections.abc import Callable
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxrl.types import ConfigError, PyTree, TrainState
@@ -47,6 +50,31 @@ def placement(state: TrainState, num_envs: int, mesh: Mesh) -> TrainState:
     """The sharding of every leaf of a train state; `state` may be abstract."""
     everywhere = jax.tree.map(lambda _: replicated(mesh), state)
     return everywhere._replace(actor=split(state.actor, num_envs, mesh))
+
+
+def put(value: PyTree, sharding: NamedSharding) -> PyTree:
+    """Numbers and numpy arrays of the host on the devices; each process gives the whole, and keeps its share of it.
+
+    `jax.device_put` would first compare the values of all processes, behind whatever their devices are at.
+    """
+
+    def place(leaf):
+        leaf = np.asarray(leaf)
+        return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
+
+    return jax.tree.map(place, value)
+
+
+def whole(leaf: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+    """An array of which this process has every part: what is split over processes comes to the host of each."""
+    if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
+        return multihost_utils.process_allgather(leaf, tiled=True)
+    return leaf
+
+
+def is_local(mesh: Mesh) -> bool:
+    """Whether all devices are of this process."""
+    return mesh.local_mesh.size == mesh.size
 
 
 # S runs of one program, with a leading axis [S].
