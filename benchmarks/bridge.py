@@ -1,4 +1,4 @@
-"""What the bridge to torch simulators costs a step: python benchmarks/bridge.py
+"""What the bridge to torch simulators costs a step.
 
 The simulators here compute nothing: they hand out their buffers, in which the environments' episodes end one after
 the other, `--length` steps each. The cost is the time of a step through the bridge less that of the simulator's own;
@@ -7,7 +7,6 @@ the same simulator in a process of its own, under `--python`. Of many rounds the
 for a machine that has other things to do. Needs the extra [torch].
 """
 
-import argparse
 import os
 import pathlib
 import statistics
@@ -15,8 +14,13 @@ import sys
 import time
 import types
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+if not __package__:  # called as a script
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
+
+from benchmarks import report
+
 ROUNDS, STEPS = 200, 5
+COLUMNS = ("bridge", "its obs alone", "all on JAX", "other process")
 
 
 class Simulator:
@@ -61,26 +65,46 @@ CONTRACTS = {
 }
 
 
-def main(arguments=None):
-    arguments = _parse(arguments)
-    sys.path.insert(0, str(ROOT))
-    import jax
+def arguments(parser):
+    """Adds the options."""
+    parser.add_argument("--num_envs", type=int, default=4096, help="environments")
+    parser.add_argument("--obs_size", type=int, default=48, help="numbers of an observation")
+    parser.add_argument("--action_size", type=int, default=12, help="numbers of an action")
+    parser.add_argument("--length", type=int, default=1000, help="steps of an episode")
+    parser.add_argument("--python", default=sys.executable, help="that runs the simulator of the last column")
+    parser.add_argument("--device", default="cpu", help="of torch, such as cuda:0")
+
+
+def run(arguments) -> report.Result:
+    """Measures one contract after the other."""
     import torch
 
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # of the other process
     sizes = (arguments.obs_size, arguments.action_size)
-    print(f"{arguments.num_envs} environments, {sizes[0]} float32 each, {sizes[1]} actions, {arguments.device};")
-    print(f"jax {jax.__version__} on {jax.default_backend()}, torch {torch.__version__}; microseconds a step")
-    print(f"load of the machine: {os.getloadavg()[0]:.1f}, cores: {os.cpu_count()}\n")
-    columns = ("bridge", "its obs alone", "all on JAX", "other process")
-    print(f"| {'restarts':<15} | {'as in':<52} | {' | '.join(f'{column:<15}' for column in columns)} |")
-    print(f"|{'-' * 17}|{'-' * 54}|{'|'.join(['-' * 17] * 4)}|")
-    for contract, example in CONTRACTS.items():
+    costs = {}
+    for contract in CONTRACTS:
+        report.say(f"{contract} ...")
         options = {"contract": contract, "sizes": sizes, "length": arguments.length, "device": arguments.device}
-        costs = measure(options, arguments.num_envs, arguments.python)
-        costs = " | ".join(f"{best:6.1f} ({usual:6.1f})" for best, usual in costs)
-        print(f"| {contract:<15} | {example:<52} | {costs} |", flush=True)
+        costs[contract] = measure(options, arguments.num_envs, arguments.python)
+    title = (
+        f"{arguments.num_envs} environments, {sizes[0]} float32 each, {sizes[1]} actions, {arguments.device}; "
+        "microseconds a step"
+    )
+    rows = [
+        [contract, CONTRACTS[contract], *(f"{best:.1f} ({usual:.1f})" for best, usual in taken)]
+        for contract, taken in costs.items()
+    ]
+    figure = report.Bars(
+        f"the bridge: {arguments.num_envs} environments, {sizes[0]} float32 each, {sizes[1]} actions",
+        "microseconds a step, the fastest and the median",
+        list(costs),
+        [float(taken[0][0]) for taken in costs.values()],
+        [float(taken[0][0]) for taken in costs.values()],
+        [float(taken[0][1]) for taken in costs.values()],
+    )
+    data = {contract: [list(map(float, pair)) for pair in taken] for contract, taken in costs.items()}
+    return report.Result([report.Table(title, ("restarts", "as in", *COLUMNS), rows)], {}, [figure], data)
 
 
 def measure(options, num_envs, python):
@@ -90,14 +114,14 @@ def measure(options, num_envs, python):
 
     from jaxrl.envs import dlpack, torch_bridge
 
-    os.environ["PYTHONPATH"] = str(pathlib.Path(__file__).resolve().parent)  # where the process finds the simulator
+    os.environ["PYTHONPATH"] = str(report.ROOT)  # where the process finds the simulator
     simulator = Simulator(num_envs, **options)
     device = jax.devices()[0]
     ready = (lambda tree: tree) if simulator.obs.device.type == "cpu" else jax.block_until_ready
 
     def stepping(python):
         config = torch_bridge.default_config()
-        config.update({"name": "bridge.Simulator", "python": python})
+        config.update({"name": "benchmarks.bridge.Simulator", "python": python})
         config.options = tuple(f"{name}={value}" for name, value in options.items())
         env = torch_bridge.make(config, num_envs)
         state, _ = env.reset(jax.random.key(0))
@@ -130,18 +154,7 @@ def timed(call):
     return min(rounds), statistics.median(rounds)
 
 
-def _parse(arguments):
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("--num_envs", type=int, default=4096, help="environments")
-    parser.add_argument("--obs_size", type=int, default=48, help="numbers of an observation")
-    parser.add_argument("--action_size", type=int, default=12, help="numbers of an action")
-    parser.add_argument("--length", type=int, default=1000, help="steps of an episode")
-    parser.add_argument("--python", default=sys.executable, help="that runs the simulator of the last column")
-    parser.add_argument("--device", default="cpu", help="of torch, such as cuda:0")
-    return parser.parse_args(arguments)
-
-
 if __name__ == "__main__":
-    main()
+    from benchmarks.__main__ import main
+
+    sys.exit(main(["bridge", *sys.argv[1:]]))

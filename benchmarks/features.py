@@ -1,11 +1,11 @@
-"""Shows what each feature costs of an iteration: python benchmarks/features.py --env ant
+"""What each feature costs of an epoch.
 
 The same training with all features and without one of them, in turns; the cost is the median over the turns of how
-much longer the whole takes. What is compiled is timed by the epoch; what happens on the host by whole runs. Writing and
-saving are compared with a run that does neither, evaluates nothing and prints nothing.
+much longer the whole takes. What is compiled is timed by the epoch; what happens on the host by whole runs. Logging and
+saving (all files of metrics, ten checkpoints) are compared with a run that does neither, evaluates nothing and prints
+nothing; saving every epoch too.
 """
 
-import argparse
 import contextlib
 import pathlib
 import statistics
@@ -14,34 +14,57 @@ import tempfile
 import time
 from unittest import mock
 
-from problem import Problem
+if not __package__:  # called as a script
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from benchmarks import report
+from benchmarks.problem import Problem
+
 AIMS = {
     "exact truncation": 0.03,
     "fresh restarts": 0.05,
     "normalisers": 0.02,
     "episode statistics": 0.01,
     "guard": 0.01,
-    "writing": 0.02,
-    "saving ten times": 0.02,
+    "logging and saving": 0.02,
     "saving every epoch": 0.05,
 }
 
 
-def main(arguments=None):
-    arguments = _parse(arguments)
-    sys.path.insert(0, str(ROOT))
+def arguments(parser):
+    """Adds the options."""
+    parser.add_argument("--env", default="ant", help="of Brax")
+    parser.add_argument("--num_envs", type=int, default=Problem("").num_envs, help="environments")
+    parser.add_argument("--turns", type=int, default=15, help="of each way")
+    parser.add_argument("--epochs", type=int, default=20, help="of the runs that are timed whole")
+
+
+def run(arguments) -> report.Result:
+    """Measures what is compiled, then what happens on the host."""
     from jaxrl.host import program
 
     program.use_compilation_cache()
-    problem = Problem(arguments.env)
+    problem = Problem(arguments.env, num_envs=arguments.num_envs)
     costs = compiled(problem, arguments.turns) | on_the_host(problem, arguments.turns, arguments.epochs)
-    print(f"{problem.env_name}, {problem.num_envs} x {problem.unroll_length}, shares of the time without the feature\n")
-    print("| feature | cost (median; lowest and highest turn) | aim |\n|---|---|---|")
-    for name, shares in costs.items():
-        middle = statistics.median(shares)
-        print(f"| {name} | {middle:+.1%} ({min(shares):+.1%} to {max(shares):+.1%}) | {AIMS[name]:.0%} |")
+    middles = {name: statistics.median(shares) for name, shares in costs.items()}
+    rows = [
+        [name, f"{middles[name]:+.1%}", f"{min(shares):+.1%} to {max(shares):+.1%}", f"{AIMS[name]:.0%}"]
+        for name, shares in costs.items()
+    ]
+    figure = report.Bars(
+        f"{problem.sizes}: cost of each feature",
+        "per cent of the epoch without it",
+        list(costs),
+        [100 * middle for middle in middles.values()],
+        [100 * min(shares) for shares in costs.values()],
+        [100 * max(shares) for shares in costs.values()],
+    )
+    return report.Result(
+        [report.Table(f"{problem.sizes}; shares of the time without", ("feature", "cost", "turns", "aim"), rows)],
+        {f"{arguments.env}: cost of {name}": report.Ratio(middles[name], "≤", AIMS[name]) for name in costs},
+        [figure],
+        {"problem": problem._asdict(), "shares": costs},
+    )
 
 
 def compiled(problem, turns):
@@ -101,21 +124,20 @@ def on_the_host(problem, turns, epochs):
     ways = {
         "": (bare, []),
         "guard": (bare, [(guard, "check", lambda row, config: None)]),
-        "writing": (bare | {"writers": writers}, []),
-        "saving ten times": (bare | {"checkpoint.interval": every * epochs // 10}, []),
+        "logging and saving": ({"writers": writers, "checkpoint.interval": every * epochs // 10}, []),
         "saving every epoch": (bare | {"checkpoint.interval": every}, []),
     }
     shares = {name: [] for name in ways if name}
     for turn in range(turns):
         order = list(ways) if turn % 2 else list(ways)[::-1]
-        times = {name: run(problem, epochs, *ways[name]) for name in order}
+        times = {name: seconds_of(problem, epochs, *ways[name]) for name in order}
         for name in shares:
             ratio = times[name] / times[""]
             shares[name].append((1 / ratio if name == "guard" else ratio) - 1)
     return shares
 
 
-def run(problem, epochs, overrides, patches):
+def seconds_of(problem, epochs, overrides, patches):
     """Seconds of a run's epochs, from the first row that has one."""
     import jaxrl
     from jaxrl.host import loop
@@ -156,15 +178,7 @@ def timed(call):
     return time.perf_counter() - began
 
 
-def _parse(arguments):
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("--env", default="ant", help="of Brax")
-    parser.add_argument("--turns", type=int, default=15)
-    parser.add_argument("--epochs", type=int, default=20, help="of the runs that are timed whole")
-    return parser.parse_args(arguments)
-
-
 if __name__ == "__main__":
-    main()
+    from benchmarks.__main__ import main
+
+    sys.exit(main(["features", *sys.argv[1:]]))

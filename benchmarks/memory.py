@@ -1,39 +1,54 @@
-"""Shows that memory does not grow with total steps: python benchmarks/memory.py --epochs 50
+"""Shows that memory does not grow with total steps.
 
 Trains with jaxrl's own loop, all its writers, evaluations and checkpoints, for four times so many epochs, and
-compares the memory held after so many epochs with that at the end. Exit status 1 if it grew by more than the tolerance.
-The allocator takes some hundred epochs to settle; with --env probe/target --epochs 500 they take a few minutes.
-Linux only.
+compares the memory held after so many epochs with that at the end. The allocator takes some hundred epochs to settle;
+with --env probe/target --epochs 500 they take a few minutes. Linux only.
 """
 
-import argparse
 import importlib.util
 import pathlib
 import resource
 import sys
 import tempfile
 
-from problem import Problem
+if not __package__:  # called as a script
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from benchmarks import report
+from benchmarks.problem import Problem
+
 TIMES = 4
 
 
-def main(arguments=None):
-    arguments = _parse(arguments)
-    # jaxrl, and this folder's writer by its dotted name, are found where this file lies.
-    sys.path.insert(0, str(ROOT))
+def arguments(parser):
+    """Adds the options."""
+    parser.add_argument("--env", default="inverted_double_pendulum", help="a Brax environment, or suite/name")
+    parser.add_argument("--epochs", type=int, default=50, help="epochs before the first look")
+    parser.add_argument("--tolerance", type=float, default=0.03, help="growth that is allowed, as a share")
+
+
+def run(arguments) -> report.Result:
+    """Trains, then compares."""
     with tempfile.TemporaryDirectory() as folder:
         samples = train(arguments.env, arguments.epochs, pathlib.Path(folder))
     before = highest_lately(samples[: arguments.epochs + 1])
     after = highest_lately(samples)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"resident after {arguments.epochs:>6,} epochs: {before:8.1f} MiB")
-    print(f"resident after {TIMES * arguments.epochs:>6,} epochs: {after:8.1f} MiB")
-    print(f"peak, compiling included:    {peak:8.1f} MiB")
-    grew = after - before
-    print(f"grew by {grew:.1f} MiB, {1024 * grew / ((TIMES - 1) * arguments.epochs):.1f} KiB an epoch")
-    return 1 if grew > arguments.tolerance * before else 0
+    growth = 1024 * (after - before) / ((TIMES - 1) * arguments.epochs)
+    rows = [
+        [f"resident after {arguments.epochs:,} epochs, MiB", f"{before:.1f}"],
+        [f"resident after {TIMES * arguments.epochs:,} epochs, MiB", f"{after:.1f}"],
+        ["peak, compiling included, MiB", f"{peak:.1f}"],
+        ["growth, KiB an epoch", f"{growth:.1f}"],
+    ]
+    grown = report.Ratio(after / before, "≤", 1 + arguments.tolerance)
+    return report.Result(
+        [report.Table(f"memory of a run of {arguments.env}", ("when", "memory"), rows)],
+        {f"{arguments.env}: memory after {TIMES} times as many epochs / before": grown},
+        [report.Curves("memory of a run", "epoch", "MiB resident", {arguments.env: list(enumerate(samples))})],
+        {"samples": samples, "peak": peak},
+        failed=not grown.holds,
+    )
 
 
 def train(env_name, epochs, folder):
@@ -67,15 +82,7 @@ def highest_lately(samples):
     return max(samples[-max(len(samples) // 5, 1) :])
 
 
-def _parse(arguments):
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("--env", default="inverted_double_pendulum", help="a Brax environment, or suite/name")
-    parser.add_argument("--epochs", type=int, default=50, help="epochs before the first look")
-    parser.add_argument("--tolerance", type=float, default=0.03, help="growth that is allowed, as a share")
-    return parser.parse_args(arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    from benchmarks.__main__ import main
+
+    sys.exit(main(["memory", *sys.argv[1:]]))

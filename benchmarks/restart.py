@@ -1,35 +1,58 @@
-"""Shows what fresh initial states cost: python benchmarks/restart.py --env brax/ant --num_envs 256
+"""Shows what fresh initial states cost.
 
 Steps the same environments under random actions with initial states that are drawn anew as they are in training, and
-with ones that stay, in turns; prints the ratio of the times.
+with ones that stay, in turns; the ratio of the times.
 """
 
-import argparse
 import pathlib
 import statistics
 import sys
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+if not __package__:  # called as a script
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
+
+from benchmarks import report
 
 
-def main(arguments=None):
-    arguments = _parse(arguments)
-    sys.path.insert(0, str(ROOT))
+def arguments(parser):
+    """Adds the options."""
+    parser.add_argument("--env", default="brax/ant", help="suite/name")
+    parser.add_argument("--num_envs", type=int, default=256, help="environments")
+    parser.add_argument("--steps", type=int, default=256, help="that are timed at once")
+    parser.add_argument("--turns", type=int, default=9, help="of each")
+
+
+def run(arguments) -> report.Result:
+    """Measures, one turn after the other."""
     from jaxrl.host import program
 
     program.use_compilation_cache()
     fresh, stay = (stepper(arguments.env, arguments.num_envs, arguments.steps, renewed) for renewed in (True, False))
     times = {fresh: [], stay: []}
     for turn in range(arguments.turns + 1):  # the first is not counted
-        for run, took in times.items():
-            took.append(run(turn))
-    ratios = [a / b for a, b in zip(times[fresh][1:], times[stay][1:], strict=True)]
-    per_step = 1e6 * statistics.median(times[fresh][1:]) / arguments.steps
-    best = min(times[fresh][1:]) / min(times[stay][1:])
-    print(
-        f"{arguments.env} x {arguments.num_envs}: {per_step:,.0f} µs a step; with fresh initial states "
-        f"{statistics.median(ratios):.3f} times that without (median of {arguments.turns}; of the fastest {best:.3f})"
+        for step, took in times.items():
+            took.append(step(turn))
+    with_, without = (times[each][1:] for each in (fresh, stay))
+    ratios = [a / b for a, b in zip(with_, without, strict=True)]
+    per_step = 1e6 * statistics.median(with_) / arguments.steps
+    middle, fastest = statistics.median(ratios), min(with_) / min(without)
+    label = f"{arguments.env} x {arguments.num_envs}"
+    ways = {"fresh initial states": with_, "states that stay": without}
+    scaled = [sorted(1e6 * each / arguments.steps for each in taken) for taken in ways.values()]
+    middles, lows, highs = ([pick(each) for each in scaled] for pick in (statistics.median, min, max))
+    figure = report.Bars(label, "microseconds a step", list(ways), middles, lows, highs)
+    return report.Result(
+        [
+            report.Table(
+                "fresh initial states",
+                ("environments", "µs a step", f"times that without, median of {arguments.turns}", "of the fastest"),
+                [[label, f"{per_step:,.0f}", f"{middle:.3f}", f"{fastest:.3f}"]],
+            )
+        ],
+        figures=[figure],
+        ratios={f"{label}: steps with fresh initial states / without": report.Ratio(middle)},
+        data={"fresh": with_, "stay": without},
     )
 
 
@@ -64,14 +87,7 @@ def stepper(name, num_envs, num_steps, renewed):
     return run
 
 
-def _parse(arguments):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--env", default="brax/ant", help="suite/name")
-    parser.add_argument("--num_envs", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=256, help="that are timed at once")
-    parser.add_argument("--turns", type=int, default=9)
-    return parser.parse_args(arguments)
-
-
 if __name__ == "__main__":
-    main()
+    from benchmarks.__main__ import main
+
+    sys.exit(main(["restart", *sys.argv[1:]]))

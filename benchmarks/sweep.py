@@ -1,28 +1,35 @@
-"""What S seeds in one program cost, in units of one run: python benchmarks/sweep.py --seeds 16
+"""What S seeds in one program cost, in units of one run.
 
 Each of `map` (one after the other in the program), `vmap` (side by side) and `calls` (the program of one run, called S
 times) takes its turn beside one run alone; medians over the turns. Compiling is told apart.
 """
 
-import argparse
+import pathlib
 import statistics
+import sys
 import time
 
-import jax
-import numpy as np
+if not __package__:  # called as a script
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-import jaxrl
-from jaxrl.host import sharding
-from jaxrl.host.sweeping import wave
+from benchmarks import report
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default="experiments/cartpole.py")
-    parser.add_argument("--seeds", type=int, default=16)
+def arguments(parser):
+    """Adds the options."""
+    parser.add_argument("--config", default=str(report.ROOT / "experiments" / "cartpole.py"), help="an experiment")
+    parser.add_argument("--seeds", type=int, default=16, help="S")
     parser.add_argument("--iterations", type=int, default=10, help="of one epoch")
-    parser.add_argument("--turns", type=int, default=5)
-    arguments = parser.parse_args()
+    parser.add_argument("--turns", type=int, default=5, help="of each")
+
+
+def run(arguments) -> report.Result:
+    """Compiles all, then lets them take turns."""
+    import jax
+
+    import jaxrl
+    from jaxrl.host import sharding
+
     config = jaxrl.configure(arguments.config, {"eval.episodes": 0})
     mesh, hyper = sharding.mesh(jax.devices()[:1]), jaxrl.build(config).algorithm.hyper
     crews = {"alone": (1, "map"), "map": (arguments.seeds, "map"), "vmap": (arguments.seeds, "vmap")}
@@ -32,15 +39,40 @@ def main():
         for name, (_, turn) in turns.items():
             seconds[name].append(clock(turn))
         seconds["calls"].append(clock(lambda: [turns["alone"][1]() for _ in range(arguments.seeds)]))
-    one = statistics.median(seconds["alone"])
-    for name, taken in seconds.items():
-        compiling = f", compiled in {turns[name][0]:.1f} s" if name in turns else ""
-        middle = statistics.median(taken)
-        print(f"{name:6} {middle:8.3f} s = {middle / one:5.1f} x one{compiling}", flush=True)
+    times = {
+        name: statistics.median(each / one for each, one in zip(taken, seconds["alone"], strict=True))
+        for name, taken in seconds.items()
+    }
+    rows = [
+        [
+            name,
+            f"{statistics.median(taken):.3f}",
+            f"{times[name]:.1f}",
+            f"{turns[name][0]:.1f}" if name in turns else "",
+        ]
+        for name, taken in seconds.items()
+    ]
+    label = f"{pathlib.Path(arguments.config).stem}, {arguments.seeds} seeds"
+    best = min(times[name] for name in ("map", "vmap"))
+    spread = [[each / one for each, one in zip(taken, seconds["alone"], strict=True)] for taken in seconds.values()]
+    figure = report.Bars(
+        label, "times one run", list(times), list(times.values()), list(map(min, spread)), list(map(max, spread))
+    )
+    return report.Result(
+        [report.Table(label, ("how", "s", "times one", "compiled in, s"), rows)],
+        {f"{label}: in one program / one run": report.Ratio(best, "≤", arguments.seeds)},
+        [figure],
+        data={"seconds": seconds},
+    )
 
 
 def prepare(config, hyper, size, mapping, mesh, iterations):
     """(seconds to compile, a function that trains `size` seeds for one epoch and waits for it)."""
+    import jax
+    import numpy as np
+
+    from jaxrl.host.sweeping import wave
+
     built = wave.compile(config, hyper, size, mesh, mapping)
     states = wave.put([wave.to_host(built.init(seed, hyper)) for seed in range(size)], built.place)
     lengths = built.put_numbers([iterations] * size, np.int32)
@@ -61,4 +93,6 @@ def clock(function):
 
 
 if __name__ == "__main__":
-    main()
+    from benchmarks.__main__ import main
+
+    sys.exit(main(["sweep", *sys.argv[1:]]))

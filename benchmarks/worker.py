@@ -7,7 +7,6 @@ import contextlib
 import importlib
 import json
 import os
-import pathlib
 import resource
 import subprocess
 import sys
@@ -15,10 +14,22 @@ import tempfile
 import time
 from typing import NamedTuple
 
-from problem import Problem
+from benchmarks.problem import Problem
+from benchmarks.report import ROOT
 
-FOLDER = pathlib.Path(__file__).resolve().parent
 WARM_UP_CALLS = 2  # Brax compiles again in its second one
+
+
+class Job(NamedTuple):
+    """What a child process builds."""
+
+    module: str  # in `systems/`
+    problem: Problem | None = None  # makes a step of it; None learns the system's recipe for Ant instead
+    shared: bool = False  # one trunk for policy and value, or separate nets
+    seed: int = 0  # of the recipe
+    interval: int = 0  # env steps of a step of the recipe, at least
+    episodes: int = 128  # of an evaluation of the recipe
+    warm_up_calls: int = WARM_UP_CALLS
 
 
 class Window(NamedTuple):
@@ -47,46 +58,59 @@ class WorkerError(Exception):
 class Worker:
     """A system, built and warmed up in a child process."""
 
-    def __init__(self, module, shared, problem):
-        """Starts the child and waits until it has compiled.
+    def __init__(self, job: Job, python: str = sys.executable, environ: dict[str, str] | None = None):
+        """Starts the child and waits until it has warmed up.
 
         Args:
-            module: a name in `systems/`.
-            shared: one trunk for policy and value, or separate nets.
-            problem: a problem.Problem.
+            job: what it builds.
+            python: that runs it.
+            environ: variables of its environment beside ours.
 
         Raises:
             ImportError: a library of the system is not installed.
             WorkerError: anything else that kept it from running.
         """
-        # Several processes share the accelerator, so none may take it all; jaxrl is found where this file lies.
         self._log = tempfile.TemporaryFile("w+")  # what the libraries print; of interest only when they fail
-        path = os.pathsep.join(filter(None, [str(FOLDER.parent), os.environ.get("PYTHONPATH")]))
+        began = time.perf_counter()
         self._child = subprocess.Popen(
-            [sys.executable, __file__, json.dumps({"module": module, "shared": shared, "problem": problem._asdict()})],
+            [python, "-m", "benchmarks.worker", json.dumps(job._asdict() | {"problem": _plain(job.problem)})],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env={**os.environ, "PYTHONPATH": path, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+            cwd=ROOT,  # where jaxrl and this folder are found
+            # Several processes share the accelerator, so none may take it all.
+            env={**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false", **(environ or {})},
         )
         ready = self._receive()
         self.device = ready["device"]
-        self.start_seconds = ready["seconds"]
+        self.compilations = ready["compilations"]  # of the child so far, see Compilations
+        self.start_seconds = time.perf_counter() - began  # from the birth of the process to the end of its warm-up
 
-    def run(self, *, seconds=0.0, calls=1):
+    def run(self, *, seconds: float = 0.0, calls: int = 1) -> Window:
         """Work for at least so many seconds and so many calls of the system's step; the Window it took."""
-        with contextlib.suppress(BrokenPipeError):  # then there is no answer either
-            self._child.stdin.write(json.dumps({"seconds": seconds, "calls": calls}) + "\n")
-            self._child.stdin.flush()
-        return Window(**self._receive())
+        return Window(**self._ask(seconds=seconds, calls=calls))
 
-    def close(self):
+    def evaluate(self) -> dict[str, float]:
+        """`mean` and `std` of the returns of episodes of the deterministic policy, and the `seconds` they took."""
+        return self._ask(evaluate=True)
+
+    def compiled(self) -> dict:
+        """The compilations of the child until now."""
+        return self._ask(compiled=True)
+
+    def close(self) -> None:
         """Ends the child, waiting for it."""
         with contextlib.suppress(BrokenPipeError):
             self._child.stdin.close()
         self._child.stdout.close()
         self._child.wait()
+
+    def _ask(self, **what):
+        with contextlib.suppress(BrokenPipeError):  # then there is no answer either
+            self._child.stdin.write(json.dumps(what) + "\n")
+            self._child.stdin.flush()
+        return self._receive()
 
     def _receive(self):
         line = self._child.stdout.readline()
@@ -102,16 +126,51 @@ class Worker:
         return answer
 
 
-def _build(module, shared, problem):
-    """The system's step after its warm-up, and what the parent is told of it."""
-    start = time.perf_counter()
-    problem = Problem(**{**problem, "hidden_sizes": tuple(problem["hidden_sizes"])})
-    step = importlib.import_module(f"systems.{module}").make(problem, shared)
-    for _ in range(WARM_UP_CALLS):
-        step()
-    import jax  # only now: a system may have to set jax up before it is imported
+def _plain(problem):
+    return problem and problem._asdict()
 
-    return step, {"device": jax.devices()[0].device_kind, "seconds": time.perf_counter() - start}
+
+class Compilations:
+    """Listens to what JAX compiles, or fetches from its cache: how often and for how long, by the function's name."""
+
+    COMPILING = "/jax/core/compile/backend_compile_duration"
+    PREPARING = ("/jax/core/compile/jaxpr_trace_duration", "/jax/core/compile/jaxpr_to_mlir_module_duration")
+
+    def __init__(self):
+        import jax
+
+        self.functions = {}  # name -> [times, seconds]
+        self.preparing = 0.0  # seconds of tracing and lowering; parts of a trace are counted in it and alone
+        self.cache_hits = 0
+        jax.monitoring.register_event_duration_secs_listener(self._lasted)
+        jax.monitoring.register_event_listener(self._happened)
+
+    def _lasted(self, event, seconds, fun_name="", **_):
+        if event == self.COMPILING:
+            times, before = self.functions.get(fun_name, (0, 0.0))
+            self.functions[fun_name] = (times + 1, before + seconds)
+        self.preparing += seconds if event in self.PREPARING else 0.0
+
+    def _happened(self, event, **_):
+        self.cache_hits += event == "/jax/compilation_cache/cache_hits"
+
+    def told(self) -> dict:
+        """All of it, for JSON."""
+        return {"functions": self.functions, "preparing": self.preparing, "cache_hits": self.cache_hits}
+
+
+def _build(module, problem, shared, seed, interval, episodes, warm_up_calls):
+    """The system's step after its warm-up, and how its policy is evaluated."""
+    system = importlib.import_module(f"benchmarks.systems.{module}")
+    if problem is None:
+        from benchmarks import evaluation
+
+        step, act = system.learn(seed, interval)
+        return step, evaluation.make("ant", "spring", episodes, act)
+    step = system.make(Problem(**{**problem, "hidden_sizes": tuple(problem["hidden_sizes"])}), shared)
+    for _ in range(warm_up_calls):
+        step()
+    return step, None
 
 
 def _work(step, seconds, calls):
@@ -127,15 +186,31 @@ def _work(step, seconds, calls):
     return Window(env_steps, elapsed, cpu_elapsed, peak_bytes / 2**20)._asdict()
 
 
+def _answer(step, evaluate, compilations, asked):
+    match asked:
+        case {"evaluate": True}:
+            began = time.perf_counter()
+            mean, std = evaluate()
+            return {"mean": mean, "std": std, "seconds": time.perf_counter() - began}
+        case {"compiled": True}:
+            return compilations.told()
+    return _work(step, **asked)
+
+
 def main():
+    """The child: builds what the command line says, then answers line by line."""
     # Libraries print to standard output; they get standard error in its place.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     try:
-        step, ready = _build(**json.loads(sys.argv[1]))
+        compilations = Compilations()
+        step, evaluate = _build(**json.loads(sys.argv[1]))
+        import jax
+
+        ready = {"device": jax.devices()[0].device_kind, "compilations": compilations.told()}
         answers.write(json.dumps(ready) + "\n")
         for line in sys.stdin:
-            answers.write(json.dumps(_work(step, **json.loads(line))) + "\n")
+            answers.write(json.dumps(_answer(step, evaluate, compilations, json.loads(line))) + "\n")
     except ImportError as error:
         answers.write(json.dumps({"absent": str(error)}) + "\n")
     except Exception as error:

@@ -84,6 +84,8 @@ def sweep(
     overrides: Mapping[str, Any] | None = None,
     samples: int = 0,
     sweep_seed: int = 0,
+    engine: str = "local",
+    options: Mapping[str, Any] | None = None,
 ) -> sweeps.Sweep:
     """Trains many runs as `python -m jaxrl.sweep` does; called again with the same workdir, it goes on.
 
@@ -94,6 +96,8 @@ def sweep(
             --sweep.
         seeds: of each setting: how many from `seed` on, or which.
         samples, sweep_seed: of what is drawn at random: how often, and from which seed.
+        engine: where they are trained, 'local' or 'ray'.
+        options: of the engine, by the names of its flags: {'cpus_per_trial': 4.0}.
 
     Returns:
         What came of it: `.table`, `.to_pandas()`, `.settings`, `.best`, `.folders`.
@@ -103,8 +107,8 @@ def sweep(
     """
     axes = members.parse(sweep) if isinstance(sweep, str) else {k: members.axis(k, v) for k, v in sweep.items()}
     partial = configs.load(str(experiment)) if isinstance(experiment, str | Path) else experiment
-    crew = members.make(partial, overrides or {}, axes, seeds, samples, sweep_seed)
-    return sweeps.conduct(crew, Path(workdir), sys.argv)
+    request = members.Request(partial, overrides or {}, axes, seeds, samples, sweep_seed)
+    return sweeps.conduct(request, Path(workdir), sys.argv, engine, options)
 
 
 def load_policy(run: str | Path | loop.Run, checkpoint: str | int | Path = "latest") -> policies.Policy:

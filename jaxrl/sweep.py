@@ -7,14 +7,13 @@ import difflib
 import shlex
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from jaxrl import find
 from jaxrl.doors import refuse
 from jaxrl.host import config as configs
 from jaxrl.host import keys, processes
 from jaxrl.host.keys import error
-from jaxrl.host.sweeping import members
+from jaxrl.host.sweeping import flags, members
 from jaxrl.types import ConfigError
 
 USAGE = """\
@@ -33,19 +32,17 @@ workdir goes on where it stopped.
   --samples=N            how many random draws
   --sweep_seed=0         from which the draws follow
   --seeds=N              runs of each setting, with the seeds config.seed, config.seed + 1, ...; or a list: 0,3,5
-  --wave=N               runs at once; as many as fit into memory if not given
-  --mapping=map|vmap     one after the other in the program, bit for bit the runs alone (by default on a CPU), or side
-                         by side (elsewhere)
-  --engine=local         where the runs are trained: a file of jaxrl/host/engines
+  --engine=local|ray     where the runs are trained: on this machine, or on a Ray cluster; a file of jaxrl/host/engines
   --help                 this text
 
 Examples:
   python -m jaxrl.sweep --config=cartpole --seeds=4 --sweep='ppo.learning_rate=1e-3,3e-3 ppo.entropy_cost=0,1e-2'
   python -m jaxrl.sweep --config=ant --sweep='ppo.learning_rate=loguniform(1e-4,3e-3)' --samples=16
+  python -m jaxrl.sweep --config=ant --sweep='ppo.learning_rate=loguniform(1e-4,3e-3)' --samples=32 --engine=ray
 """
 
 CURVES = 10  # settings at most in the picture
-OWN = ("sweep", "samples", "sweep_seed", "seeds", "wave", "mapping", "engine")
+OWN = ("sweep", "samples", "sweep_seed", "seeds", "engine")
 
 
 class Arguments(NamedTuple):
@@ -58,9 +55,8 @@ class Arguments(NamedTuple):
     seeds: list[int] | int | None
     samples: int
     sweep_seed: int
-    wave: int
-    mapping: str
     engine: str
+    options: dict[str, Any]  # of the engine
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -68,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         arguments = parse(argv)
-        crew = members.make(
+        request = members.Request(
             configs.load(arguments.config),
             arguments.overrides,
             arguments.axes,
@@ -79,8 +75,7 @@ def main(argv: list[str] | None = None) -> int:
         from jaxrl.host.sweeping import sweep  # JAX takes seconds to load, and a mistyped command line should not
 
         command_line = ["python", "-m", "jaxrl.sweep", *argv]
-        options = {"wave": arguments.wave, "mapping": arguments.mapping}
-        done = sweep.conduct(crew, arguments.workdir, command_line, arguments.engine, options)
+        done = sweep.conduct(request, arguments.workdir, command_line, arguments.engine, arguments.options)
     except ConfigError as mistake:
         return refuse(mistake)
     print(done)
@@ -98,14 +93,15 @@ def parse(argv: list[str]) -> Arguments:
         ConfigError: a flag does not exist, or its value is not valid.
     """
     if {"-h", "--help"} & set(argv):
-        sys.stdout.write(USAGE)
+        usage, examples, rest = USAGE.partition("\nExamples:")
+        sys.stdout.write(usage + flags.text() + examples + rest)
         raise SystemExit(0)
-    own, rest, words = {}, [], list(argv)
+    own, rest, words, of_engines = {}, [], list(argv), flags.names(argv)
     while words:
         word = words.pop(0)
         flag, equals, value = word.partition("=")
         name = flag.removeprefix("--")
-        if flag.startswith("--") and name in OWN:
+        if flag.startswith("--") and name in (*OWN, *of_engines):
             if not equals and words and not words[0].startswith("--"):
                 value = words.pop(0)
             if not value:
@@ -113,7 +109,7 @@ def parse(argv: list[str]) -> Arguments:
             own[name] = value
             continue
         is_known = flag in configs.FLAGS or flag.startswith("--config.") or not flag.startswith("--")
-        near = [] if is_known else difflib.get_close_matches(name, OWN, n=1, cutoff=0.7)
+        near = [] if is_known else difflib.get_close_matches(name, [*OWN, *of_engines], n=1, cutoff=0.7)
         if near:
             raise error(f"{keys.clip(word)} is not a flag; did you mean --{near[0]}{equals}{value}?")
         rest.append(word)
@@ -125,12 +121,7 @@ def parse(argv: list[str]) -> Arguments:
         )
     has_workdir = any(word.partition("=")[0] == "--workdir" for word in rest)
     workdir = known.workdir if has_workdir else known.workdir.with_name(f"{known.workdir.name}_sweep")
-    mapping, engine = own.get("mapping", ""), own.get("engine", "local")
-    if mapping and mapping not in ("map", "vmap"):
-        raise error(f"--mapping={mapping} is not known; {find.nearest(mapping, ['map', 'vmap'])}")
-    engines = find.names("host.engines")
-    if engine not in engines and "." not in engine:
-        raise error(f"--engine={engine} is not known; {find.nearest(engine, engines)}")
+    engine = own.get("engine", "local")
     return Arguments(
         config=known.config,
         workdir=workdir,
@@ -139,9 +130,8 @@ def parse(argv: list[str]) -> Arguments:
         seeds=members.parse_seeds(own["seeds"]) if "seeds" in own else None,
         samples=_count(own, "samples", 0),
         sweep_seed=_count(own, "sweep_seed", 0),
-        wave=_count(own, "wave", 0),
-        mapping=mapping,
         engine=engine,
+        options=flags.read(engine, {name: text for name, text in own.items() if name not in OWN}),
     )
 
 

@@ -13,9 +13,6 @@ MANY_CALLS = 100_000  # more than any benchmark asks for; train() is told in adv
 def make(problem, shared):
     """A step that lets Brax's training loop run for one of its epochs.
 
-    train() owns its loop and returns only at the end. It runs in a thread, and stops in `progress_fn` between two
-    epochs until the next step asks for one more: what is timed is Brax's compiled epoch and its host loop.
-
     Args:
         problem: a problem.Problem.
         shared: must be False, Brax has no shared trunk.
@@ -25,47 +22,95 @@ def make(problem, shared):
     """
     if shared:
         raise ValueError("Brax's PPO has separate policy and value nets only.")
+
+    def settings(networks):
+        return {
+            "num_envs": problem.num_envs,
+            "episode_length": problem.episode_length,
+            "unroll_length": problem.unroll_length,
+            # Brax counts a minibatch in unrolls.
+            "batch_size": problem.num_envs // problem.num_minibatches,
+            "num_minibatches": problem.num_minibatches,
+            "num_updates_per_batch": problem.update_epochs,
+            "normalize_observations": True,
+            "learning_rate": 3e-4,
+            "discounting": 0.99,
+            "gae_lambda": 0.95,
+            "entropy_cost": 0.0,
+            "clipping_epsilon": 0.2,
+            "max_grad_norm": 1.0,
+            "network_factory": functools.partial(
+                networks.make_ppo_networks,
+                policy_hidden_layer_sizes=problem.hidden_sizes,
+                value_hidden_layer_sizes=problem.hidden_sizes,
+                activation=jax.nn.elu,
+            ),
+        }
+
+    step, _ = _start(problem.env_name, problem.backend, problem.env_steps_per_call, settings)
+    return step
+
+
+def learn(seed, interval):
+    """Brax's own settings for Ant, https://github.com/google/brax/blob/main/notebooks/training.ipynb.
+
+    There they are of 50M env steps and 10 evaluations; how long it runs, and how often it is looked at, changes nothing
+    of what it learns.
+    """
+    tuned = {
+        "seed": seed,
+        "reward_scaling": 10,
+        "episode_length": 1000,
+        "normalize_observations": True,
+        "action_repeat": 1,
+        "unroll_length": 5,
+        "num_minibatches": 32,
+        "num_updates_per_batch": 4,
+        "discounting": 0.97,
+        "learning_rate": 3e-4,
+        "entropy_cost": 1e-2,
+        "num_envs": 4096,
+        "batch_size": 2048,
+    }
+    iteration = tuned["batch_size"] * tuned["num_minibatches"] * tuned["unroll_length"]
+    return _start("ant", "spring", -(-interval // iteration) * iteration, lambda networks: tuned)
+
+
+def _start(env_name, backend, env_steps_per_call, settings):
+    """step and act of a run of Brax's train().
+
+    train() owns its loop and returns only at the end. It runs in a thread, and stops in `progress_fn` between two
+    epochs until the next step asks for one more: what is timed is Brax's compiled epoch and its host loop.
+    """
     _put_back_device_put_replicated()
     from brax import envs
     from brax.training.agents.ppo import networks, train
 
     wake = threading.Semaphore(0)
     outcomes = queue.Queue()  # env steps done so far, or the exception that ended the training
+    latest = None  # the policy's maker and parameters
 
     def pause(env_steps, metrics):
         del metrics
         outcomes.put(env_steps)
         wake.acquire()
 
+    def keep(env_steps, make_policy, params):
+        nonlocal latest
+        del env_steps
+        latest = make_policy, params
+
     def run():
         wake.acquire()
         try:
             train.train(
-                environment=envs.get_environment(problem.env_name, backend=problem.backend),
-                num_timesteps=MANY_CALLS * problem.env_steps_per_call,
+                environment=envs.get_environment(env_name, backend=backend),
+                num_timesteps=MANY_CALLS * env_steps_per_call,
                 num_evals=1 + MANY_CALLS,
                 run_evals=False,
                 progress_fn=pause,
-                num_envs=problem.num_envs,
-                episode_length=problem.episode_length,
-                unroll_length=problem.unroll_length,
-                # Brax counts a minibatch in unrolls.
-                batch_size=problem.num_envs // problem.num_minibatches,
-                num_minibatches=problem.num_minibatches,
-                num_updates_per_batch=problem.update_epochs,
-                normalize_observations=True,
-                learning_rate=3e-4,
-                discounting=0.99,
-                gae_lambda=0.95,
-                entropy_cost=0.0,
-                clipping_epsilon=0.2,
-                max_grad_norm=1.0,
-                network_factory=functools.partial(
-                    networks.make_ppo_networks,
-                    policy_hidden_layer_sizes=problem.hidden_sizes,
-                    value_hidden_layer_sizes=problem.hidden_sizes,
-                    activation=jax.nn.elu,
-                ),
+                policy_params_fn=keep,
+                **settings(networks),
             )
         except Exception as error:
             outcomes.put(error)
@@ -82,7 +127,17 @@ def make(problem, shared):
         before, env_steps = env_steps, outcome
         return env_steps - before
 
-    return step
+    choose = None
+
+    def act(obs):
+        nonlocal choose
+        make_policy, params = latest
+        if choose is None:  # its maker is the same all the time
+            key = jax.random.PRNGKey(0)  # of which a deterministic policy makes no use
+            choose = jax.jit(lambda params, obs: make_policy(params, deterministic=True)(obs, key)[0])
+        return choose(params, obs)
+
+    return step, act
 
 
 def _put_back_device_put_replicated():

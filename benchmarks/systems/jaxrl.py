@@ -1,10 +1,14 @@
 """jaxrl's PPO: the compiled epoch of its training loop, its metrics fetched after each."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.report import ROOT
 from jaxrl.host import config as configs
 from jaxrl.host import program, sharding
+
+BRAX = ("backend", "episode_length")  # what a problem says of Brax's environments only
 
 
 def make(problem, shared):
@@ -17,13 +21,16 @@ def make(problem, shared):
     Returns:
         `step() -> int`: runs `problem.iterations` PPO iterations, blocks, returns the env steps done.
     """
-    config = configs.resolve(
+    step, _ = _start(configure(problem, shared), problem.iterations)
+    return step
+
+
+def configure(problem, shared):
+    """The problem as a config of jaxrl."""
+    physics = {key: getattr(problem, key) for key in BRAX if problem.suite == "brax"}
+    return configs.resolve(
         {
-            "env": {
-                "name": problem.env_name,
-                "backend": problem.backend,
-                "episode_length": problem.episode_length,
-            },
+            "env": {"suite": problem.suite, "name": problem.env_name, **physics},
             "network": {"hidden_sizes": problem.hidden_sizes, "activation": "elu", "shared": shared},
             "ppo": {
                 "num_envs": problem.num_envs,
@@ -39,15 +46,33 @@ def make(problem, shared):
             "eval": {"episodes": 0},
         }
     )
+
+
+def learn(seed, interval):
+    """The recipe of experiments/ant.py."""
+    path = str(ROOT / "experiments" / "ant.py")
+    config = configs.resolve(configs.load(path), [("seed", str(seed)), ("eval.episodes", "0")])
+    return _start(config, -(-interval // (config.ppo.num_envs * config.ppo.unroll_length)))
+
+
+def _start(config, iterations):
+    """step and act of a run, the step being so many iterations."""
     mesh = sharding.mesh()
-    programs = program.compile(program.make(config, mesh), mesh, config.seed)
+    source = program.make(config, mesh)
+    programs = program.compile(source, mesh, config.seed)
     state = programs.init()
-    num_iterations = jax.device_put(np.int32(problem.iterations), sharding.replicated(mesh))
+    num_iterations = jax.device_put(np.int32(iterations), sharding.replicated(mesh))
+    env_steps = iterations * config.ppo.num_envs * config.ppo.unroll_length
 
     def step():
         nonlocal state
         state, metrics = programs.epoch(state, num_iterations)
         jax.device_get(metrics)
-        return problem.env_steps_per_call
+        return env_steps
 
-    return step
+    @jax.jit
+    def choose(agent, obs):
+        action, _ = source.algorithm.policy(agent, (), obs, jnp.zeros(len(obs), bool))
+        return jnp.clip(action, -1.0, 1.0)
+
+    return step, lambda obs: choose(state.agent, obs)

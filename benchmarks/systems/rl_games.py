@@ -7,6 +7,7 @@ import tempfile
 
 import gymnasium
 import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 from brax import envs
@@ -14,11 +15,13 @@ from brax.envs import training
 from rl_games import torch_runner
 from rl_games.common import env_configurations, ivecenv, vecenv
 
+from benchmarks.problem import Problem
+
 
 class BraxVecEnv(ivecenv.IVecEnv):
     """N Brax environments that restart themselves, seen from torch."""
 
-    def __init__(self, problem):
+    def __init__(self, problem, seed):
         env = training.wrap(
             envs.get_environment(problem.env_name, backend=problem.backend), episode_length=problem.episode_length
         )
@@ -30,7 +33,7 @@ class BraxVecEnv(ivecenv.IVecEnv):
 
         self._reset = jax.jit(env.reset)
         self._step = jax.jit(step)
-        self._keys = jax.random.split(jax.random.PRNGKey(0), problem.num_envs)
+        self._keys = jax.random.split(jax.random.PRNGKey(seed), problem.num_envs)
         self._state = None
         infinity = np.full(env.observation_size, np.inf, np.float32)
         one = np.ones(env.action_size, np.float32)
@@ -63,12 +66,29 @@ def make(problem, shared):
     Returns:
         `step() -> int`: runs `problem.iterations` PPO iterations, returns the env steps done.
     """
-    vecenv.register("BENCHMARK", lambda config_name, num_actors, **kwargs: BraxVecEnv(problem))
+    step, _ = _start(problem, _params(problem, shared, {}))
+    return step
+
+
+def learn(seed, interval):
+    """rl_games' recipe for Brax's Ant, its configs/brax/ppo_ant.yaml, v1.6.5."""
+    problem = Problem("ant", num_envs=4096, unroll_length=8, num_minibatches=1, update_epochs=5)
+    problem = problem._replace(iterations=-(-interval // problem.env_steps_per_iteration))
+    params = _params(problem, True, {"value_bootstrap": False, "mixed_precision": torch.cuda.is_available()})
+    return _start(problem, params | {"seed": seed}, seed)
+
+
+def _start(problem, params, seed=0):
+    """step and act of an agent of rl_games."""
+    vecenv.register("BENCHMARK", lambda config_name, num_actors, **kwargs: BraxVecEnv(problem, seed))
     env_configurations.register("benchmark", {"vecenv_type": "BENCHMARK", "env_creator": None})
     runner = torch_runner.Runner()
     folder = tempfile.TemporaryDirectory()
-    runner.load({"params": _params(problem, shared, folder.name)})
+    params["config"]["train_dir"] = folder.name
+    params["config"].update(ENVIRONMENTS[problem.suite](problem))
+    runner.load({"params": params})
     agent = runner.algo_factory.create(runner.algo_name, base_name="run", params=runner.params)
+    model = agent.model
     # As Runner.run_train does unless its config says no.
     agent.model = torch.compile(agent.model, mode="default")
     agent.init_tensors()
@@ -83,12 +103,27 @@ def make(problem, shared):
             torch.cuda.synchronize()
         return problem.env_steps_per_call
 
+    def act(obs):
+        agent.set_eval()
+        with torch.no_grad():
+            seen = {"is_train": False, "prev_actions": None, "obs": torch.from_dlpack(obs), "rnn_states": None}
+            mean = model(seen)["mus"]  # not the compiled one, which would compile anew for other sizes
+        # A copy: torch may use the memory again while JAX, which does not wait, still reads it.
+        return jnp.array(jax.dlpack.from_dlpack(mean.clamp(-1.0, 1.0).contiguous()), copy=True)
+
     step.folder = folder  # rl_games holds an event file open in it as long as it trains
-    return step
+    return step, act
 
 
-def _params(problem, shared, folder):
-    """rl_games' recipe for Brax Ant, with the sizes of the problem."""
+ENVIRONMENTS = {
+    "brax": lambda problem: {"env_name": "benchmark"},
+    # Its own adapter, with one thread of EnvPool a core, which is EnvPool's default.
+    "envpool": lambda problem: {"env_name": "envpool", "env_config": {"env_name": problem.env_name, "seed": 0}},
+}
+
+
+def _params(problem, shared, others):
+    """rl_games' recipe for Brax Ant, with the sizes of the problem and other settings that differ."""
     initializer = {"name": "default"}
     return {
         "seed": 7,
@@ -116,8 +151,6 @@ def _params(problem, shared, folder):
         "config": {
             "name": "benchmark",
             "full_experiment_name": "benchmark",
-            "train_dir": folder,
-            "env_name": "benchmark",
             "device": "cuda:0" if torch.cuda.is_available() else "cpu",
             "multi_gpu": False,
             "mixed_precision": False,
@@ -145,5 +178,6 @@ def _params(problem, shared, folder):
             "minibatch_size": problem.env_steps_per_iteration // problem.num_minibatches,
             "mini_epochs": problem.update_epochs,
             "print_stats": False,
+            **others,
         },
     }

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.envs import spaces
+from jaxrl.functional import shares
 from jaxrl.types import Array, Environment, Key, PyTree, Space, Timestep
 
 PERIOD = 32  # steps
@@ -69,7 +70,7 @@ def restarting(
 
     def draw(keys):
         draw_one = jax.vmap(reset)
-        return strong((draw_one if keys.ndim == 1 else jax.vmap(draw_one))(keys))
+        return strong(shares.locally(draw_one if keys.ndim == 1 else jax.vmap(draw_one), (0,), 0)(keys))
 
     def begin(key):
         key, begin_key = jax.random.split(key)
@@ -106,15 +107,15 @@ def restarting(
 
 
 def together(step: Callable, num_envs: int) -> Callable:
-    """`jax.vmap(step)`; on a CPU in pieces, one after the other, whose states stay in its cache.
+    """`jax.vmap(step)`, by each device for its own; on one CPU in pieces, whose states stay in its cache.
 
     Args:
         step: (state, action) -> (state, Single) of one environment.
         num_envs: N.
     """
 
-    def all_at_once(state, action):
-        return jax.vmap(step)(state, action)
+    # Physics may be calls that the compiler cannot share out by itself.
+    all_at_once = shares.locally(jax.vmap(step), (0, 0), 0)
 
     def in_pieces(state, action):
         size = piece(sum(leaf.nbytes for leaf in jax.tree.leaves(state)), num_envs)

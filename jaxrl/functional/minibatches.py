@@ -15,8 +15,12 @@ import jax.numpy as jnp
 from jaxrl.types import Array, Key, PyTree
 
 
-def num_groups(num_envs: int, segments_per_env: int, num_minibatches: int, most: int = 64) -> int:
-    """The largest power of two up to `most` into which the environments can stand; 0 if not even one deals evenly."""
+def num_groups(num_envs: int, segments_per_env: int, num_minibatches: int, most: int | None = None) -> int:
+    """The largest power of two up to `most` into which the environments can stand; 0 if not even one deals evenly.
+
+    By default `most` is 64, or one for each 64 environments where those are more: as many devices can share them.
+    """
+    most = most or max(64, num_envs // 64)
     fitting = [
         groups
         for groups in (2**power for power in range(most.bit_length()))

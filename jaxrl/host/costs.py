@@ -2,7 +2,8 @@
 
 XLA's own analysis counts the body of a loop once, and a rollout is a loop of loops; here a scan counts as often as it
 turns. Operations of matrices are exact. What the compiler fuses cannot be known here: bytes are those of every
-operation's inputs and outputs, an upper bound of what memory sees.
+operation's inputs and outputs, an upper bound of what memory sees; kernels and their bytes are those of the operations
+that a GPU cannot fuse with each other, an estimate of what is left when all else has gone into one kernel before each.
 """
 
 import math
@@ -34,6 +35,10 @@ MOVES = {
     "transpose",
 }
 
+REDUCTIONS = ("reduce", "arg", "cum", "sort")
+# What stands in a kernel of its own, as products do: reductions, and what moves numbers by an index.
+APART = (*REDUCTIONS, "gather", "scatter")
+
 
 class Cost(NamedTuple):
     """What a function computes."""
@@ -41,6 +46,8 @@ class Cost(NamedTuple):
     products: float = 0.0  # floating-point operations of matrix products and convolutions, two a multiply-add
     others: float = 0.0  # elements computed by all other operations
     bytes: float = 0.0  # read and written, if nothing were fused
+    kernels: float = 0.0  # launched, if all that can be fused is: two for each of APART, what is fused and itself
+    kernel_bytes: float = 0.0  # read and written by these
 
     def __add__(self, other):
         return Cost(*map(sum, zip(self, other, strict=True)))
@@ -75,15 +82,16 @@ def _of_equation(equation) -> Cost:
     moved = sum(_bytes(each.aval) for each in [*equation.invars, *equation.outvars])
     size = sum(each.aval.size for each in equation.outvars)
     if name == "dot_general":
-        return Cost(products=2.0 * size * _contracted(equation), bytes=moved)
+        return Cost(2.0 * size * _contracted(equation), 0.0, moved, 2.0, 2 * moved)
     if name == "conv_general_dilated":
         kernel, axes = equation.invars[1].aval, params["dimension_numbers"].rhs_spec
-        return Cost(products=2.0 * size * kernel.size / kernel.shape[axes[0]], bytes=moved)
+        return Cost(2.0 * size * kernel.size / kernel.shape[axes[0]], 0.0, moved, 2.0, 2 * moved)
+    apart = (2.0, 2 * moved) if name.startswith(APART) else (0.0, 0.0)
     if name in MOVES:
-        return Cost(bytes=moved)
-    if name.startswith(("reduce", "arg", "cum", "sort")):
+        return Cost(0.0, 0.0, moved, *apart)
+    if name.startswith(REDUCTIONS):
         size = sum(each.aval.size for each in equation.invars)
-    return Cost(others=float(size), bytes=moved)
+    return Cost(0.0, float(size), moved, *apart)
 
 
 def _inner(params) -> Iterator[core.Jaxpr]:

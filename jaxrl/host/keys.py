@@ -11,7 +11,7 @@ import inspect
 import math
 import numbers
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -138,20 +138,27 @@ def parse(text: str, key: Key) -> Any:
     return tuple(_parse_one(part, key.kind) for part in parts)
 
 
-def check(name: str, value: Any, key: Key) -> Any:
+def check(name: str, value: Any, key: Key, prefix: str = "config.") -> Any:
     """The value as the resolved config holds it: 1e6 as an int where one is due, a list as a tuple.
+
+    Args:
+        name: of the key; `prefix` stands before it in messages.
+        value: to be checked.
+        key: what it must be.
+        prefix: '--' of a flag.
 
     Raises:
         ConfigError: the value is of the wrong type, not finite, out of range or no choice.
     """
     if value is None and key.default is None:
         return None
+    name = f"{prefix}{name}"
     try:
         elements = tuple(_typed(element, key.kind) for element in (_elements(value) if key.is_tuple else (value,)))
     except (TypeError, OverflowError):
         kind = KINDS.get(key.kind, "a number or a text")
         kind = f"a tuple, each element {kind}" if key.is_tuple else kind
-        raise error(f"config.{name}={show(value)} must be {kind}, such as {show(key.default)}") from None
+        raise error(f"{name}={show(value)} must be {kind}, such as {show(key.default)}") from None
     result = elements if key.is_tuple else elements[0]
     _check_finite(name, result, elements, key)
     _check_range(name, result, elements, key)
@@ -224,7 +231,8 @@ def _part(name, value):
 
 
 def _keys_of(module, group):
-    limits, choices, comments = getattr(module, "LIMITS", {}), getattr(module, "CHOICES", {}), _comments(module)
+    limits, choices = getattr(module, "LIMITS", {}), getattr(module, "CHOICES", {})
+    comments = comments_of(module.default_config)
     keys = {}
     for name, (default, kind) in _typed_leaves(module.default_config()):
         is_tuple = kind is tuple
@@ -247,10 +255,10 @@ def _typed_leaves(config, prefix=""):
             yield prefix + name, (value, config.get_type(name))
 
 
-def _comments(module):
-    """What stands behind each default in the source: {dotted name: comment}."""
+def comments_of(declared: Callable) -> dict[str, str]:
+    """What stands behind each default in the source of a default_config() or a NamedTuple: {dotted name: comment}."""
     try:
-        source = inspect.getsource(module.default_config)
+        source = inspect.getsource(declared)
     except (OSError, TypeError):  # defined where there is no file
         return {}
     return dict(re.findall(r"^ *(?:config\.)?\"?([\w.]+)\"? ?[=:].*?  # (.+)$", source, re.MULTILINE))
@@ -294,18 +302,18 @@ def _check_finite(name, value, elements, key):
     allowed = key.limits or ()  # a limit of inf allows inf
     for element in elements:
         if isinstance(element, float) and not math.isfinite(element) and element not in allowed:
-            raise error(f"config.{name}={show(value)} must be {KINDS[float]}, such as {show(key.default)}")
+            raise error(f"{name}={show(value)} must be {KINDS[float]}, such as {show(key.default)}")
 
 
 def _check_range(name, value, elements, key):
     if not key.limits:
         return
     if any(isinstance(element, str | bool) for element in elements):  # possible where the default is a plain None
-        raise error(f"config.{name}={show(value)} must be {KINDS[float]}, such as {show(key.default)}")
+        raise error(f"{name}={show(value)} must be {KINDS[float]}, such as {show(key.default)}")
     near = tuple(_clamp(element, *key.limits) for element in elements)
     if near != elements:
         raise error(
-            f"config.{name}={show(value)} is out of range; {'each' if key.is_tuple else 'it'} must lie "
+            f"{name}={show(value)} is out of range; {'each' if key.is_tuple else 'it'} must lie "
             f"{interval(key.limits)}; the nearest is {show(near if key.is_tuple else near[0])}"
         )
 
@@ -320,9 +328,10 @@ def _clamp(number, low, high):
 
 
 def _check_choice(name, value, elements, key):
-    choices = find.names("host.writers") if name == "writers" else key.choices
+    is_writers = name == "config.writers"
+    choices = find.names("host.writers") if is_writers else key.choices
     for element in elements if choices else ():
-        is_private_part = name == "writers" and "." in element  # a dotted import path, as `find` takes it
+        is_private_part = is_writers and "." in element  # a dotted import path, as `find` takes it
         if element not in choices and not is_private_part:
             cure = find.nearest(str(element), [str(choice) for choice in choices])
-            raise error(f"config.{name}={show(value)} is not a choice; {cure}")
+            raise error(f"{name}={show(value)} is not a choice; {cure}")

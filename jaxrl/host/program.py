@@ -68,7 +68,7 @@ def make(config: ConfigDict, mesh: Mesh | None) -> Source:
                 "several processes; give --num_processes=1, and each host a seed and a workdir of its own."
             )
         init, epoch = hosted.make(
-            env, algorithm, lambda tree: jax.device_put(tree, sharding.split(tree, num_envs, mesh))
+            env, algorithm, lambda tree: jax.device_put(tree, sharding.split(tree, env.spec, mesh))
         )
     evaluate = _evaluation(config, algorithm, mesh) if config.eval.episodes else None
     # Seeds are arguments: a seed that is a constant of the program would compile anew for each.
@@ -76,16 +76,12 @@ def make(config: ConfigDict, mesh: Mesh | None) -> Source:
 
 
 def _evaluation(config, algorithm, mesh):
-    episodes = config.eval.episodes
+    env = envs.make(config.env, config.eval.episodes, restarts=False)
 
     def place(tree):
-        if mesh is None:
-            return tree
-        # Episodes that cannot be shared out evenly are played on every device.
-        shared = sharding.split(tree, episodes, mesh) if episodes % mesh.size == 0 else sharding.replicated(mesh)
-        return jax.lax.with_sharding_constraint(tree, shared)
+        return jax.lax.with_sharding_constraint(tree, sharding.split(tree, env.spec, mesh)) if mesh else tree
 
-    play = evaluation.make(envs.make(config.env, episodes, restarts=False), algorithm, config.eval, place)
+    play = evaluation.make(env, algorithm, config.eval, place)
 
     def evaluate(agent, seed, iterations):
         # A stream of its own: evaluating more often, or never, leaves training as it was.
@@ -105,13 +101,13 @@ def compile(source: Source, mesh: Mesh, seed: int) -> Program:
     hyper, seed = sharding.put((jax.tree.map(np.float32, source.algorithm.hyper), np.uint32(seed)), everywhere)
 
     template = jax.eval_shape(source.init, seed, hyper)
-    place = sharding.placement(template, source.env.spec.num_envs, mesh)
+    place = sharding.placement(template, source.env.spec, mesh)
     template = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), template, place)
-    init = jax.jit(source.init, out_shardings=place)
-    epoch = jax.jit(source.epoch, donate_argnums=0, out_shardings=(place, everywhere))
+    init = jax.jit(sharding.over(source.init, mesh), out_shardings=place)
+    epoch = jax.jit(sharding.over(source.epoch, mesh), donate_argnums=0, out_shardings=(place, everywhere))
     jobs = {"init": (init, seed, hyper), "epoch": (epoch, template, scalar(jnp.int32))}
     if source.evaluate:
-        evaluate = jax.jit(source.evaluate, out_shardings=everywhere)
+        evaluate = jax.jit(sharding.over(source.evaluate, mesh), out_shardings=everywhere)
         jobs["evaluate"] = (evaluate, template.agent, scalar(jnp.uint32), scalar(jnp.int32))
     # What runs once is not worth optimising.
     options = {"init": QUICKLY} if mesh.devices.flat[0].platform == "cpu" else {}

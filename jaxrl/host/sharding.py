@@ -4,6 +4,7 @@ This file alone knows how many devices there are. The compiler splits the pure e
 may be of several processes, of which each calls everything here with the same values.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxrl.types import ConfigError, PyTree, TrainState
+from jaxrl.types import ConfigError, PyTree, Spec, TrainState
 
 AXIS = "data"
 
@@ -34,22 +35,37 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def split(tree: PyTree, num_envs: int, mesh: Mesh) -> PyTree:
-    """Of every leaf [N, ...], a share of the environments on each device; other leaves on each."""
+def split(tree: PyTree, spec: Spec, mesh: Mesh) -> PyTree:
+    """Of every leaf [N, ...], a share of the environments on each device; other leaves on each.
+
+    Environments of several agents show a row for each agent, and their state is that of environments: both are split.
+    What cannot be shared out evenly is on each device.
+    """
+    numbers = {spec.num_envs, spec.num_envs // spec.num_agents}
+    even = {number for number in numbers if number % mesh.size == 0}
 
     def place(leaf):
-        by_env = (
-            leaf.ndim > 0 and leaf.shape[0] == num_envs and not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        )
+        by_env = leaf.ndim > 0 and leaf.shape[0] in even and not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         return NamedSharding(mesh, PartitionSpec(AXIS) if by_env else PartitionSpec())
 
     return jax.tree.map(place, tree)
 
 
-def placement(state: TrainState, num_envs: int, mesh: Mesh) -> TrainState:
+def placement(state: TrainState, spec: Spec, mesh: Mesh) -> TrainState:
     """The sharding of every leaf of a train state; `state` may be abstract."""
     everywhere = jax.tree.map(lambda _: replicated(mesh), state)
-    return everywhere._replace(actor=split(state.actor, num_envs, mesh))
+    return everywhere._replace(actor=split(state.actor, spec, mesh))
+
+
+def over(function: Callable, mesh: Mesh) -> Callable:
+    """The function, in which each device computes by itself what `functional/shares.py` marks; to be jitted."""
+
+    @functools.wraps(function)
+    def within(*arguments):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*arguments)
+
+    return within
 
 
 def put(value: PyTree, sharding: NamedSharding) -> PyTree:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jaxrl import find
-from jaxrl.functional import values
+from jaxrl.functional import shares, values
 from jaxrl.networks import cores, encoders, heads, torsos
 from jaxrl.networks.cores import rows, steps
 from jaxrl.types import Array, ConfigError, Key, Network, PyTree, Spec
@@ -224,7 +224,18 @@ def build(config: ConfigDict, spec: Spec) -> Network:
     def value(params, carry, obs, reset):
         return unfold(look(params, carry, obs, reset, "value"), reset)
 
-    return Network(init=init, carry=carry, apply=apply, value=value)
+    return by_row(Network(init=init, carry=carry, apply=apply, value=value))
+
+
+def by_row(network: Network) -> Network:
+    """The same network, whose environments [N] have nothing to do with each other: each device computes its own.
+
+    Its gradient is then summed over devices once, also that of weights that are used at every step of a scan.
+    """
+    inputs = (None, 0, 1, 1)
+    apply = shares.locally(network.apply, inputs, (1, 1, 0))
+    value = shares.locally(network.value, inputs, 1)
+    return network._replace(apply=apply, value=value)
 
 
 def check(config: ConfigDict, seen: View) -> None:

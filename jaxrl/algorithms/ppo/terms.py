@@ -90,7 +90,7 @@ def _policy_terms(parts, params, hyper, distributions, batch, last):
         "loss/entropy": entropy,
         "loss/bound": bound_loss,
         "update/kl": kl,
-        "update/clip_fraction": mean(jnp.abs(jnp.expm1(log_ratios[0])) > hyper.clip),
+        "update/clip_fraction": mean((jnp.abs(jnp.expm1(log_ratios[0])) > hyper.clip).astype(jnp.float32)),
     }
     # The user's names come first, so that none of theirs can stand for one of ours.
     metrics = {f"loss/{name}": term for name, term in (auxiliary | mirror).items()} | metrics

@@ -10,17 +10,31 @@ from jaxrl.find import find
 from jaxrl.host import guard, loop, program, run_folder, sharding
 from jaxrl.host.sweeping import fleet, groups, wave
 from jaxrl.host.sweeping.ledger import Ledger
-from jaxrl.host.sweeping.members import Member
+from jaxrl.host.sweeping.members import Member, Request, make
 
 Say = Callable[[str], None]
+
+
+LIMITS = {"wave": (0, None)}
+CHOICES = {"mapping": tuple(wave.MAPPINGS)}
 
 
 class Options(NamedTuple):
     """How a sweep is trained; it changes no result but for the rounding of `mapping`."""
 
     command_line: list[str]  # for the record
-    wave: int = 0  # members at once; 0 = as many as fit into memory
-    mapping: str = ""  # of wave.MAPPINGS; '' = what suits the devices
+    request: Request
+    wave: int = 0  # runs at once; 0 = as many as fit into memory
+    mapping: str = ""  # one after the other, bit for bit the runs alone (a CPU's default), or side by side (elsewhere)
+
+
+def crew(options: Options) -> list[Member]:
+    """All that is asked for.
+
+    Raises:
+        ConfigError: as `members.make`.
+    """
+    return make(*options.request)
 
 
 def run(book: Ledger, options: Options, say: Say) -> int:

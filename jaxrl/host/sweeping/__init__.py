@@ -6,6 +6,7 @@
 | groups | which of them one compiled program can train: their configs differ in Hyper and the seed alone |
 | wave | the program of S members at once, over a mesh, and how much memory it takes |
 | fleet | the training loop of a wave: each member has rows, evaluations, checkpoints and an end of its own |
+| flags | the flags of an engine, as its Options declare them |
 | ledger | the sweep's folder: how far each member is |
 | summary | the table at the end, what each setting reached, the best member |
 | sweep | all of it, from the members to the summary, whatever engine of host/engines trains them |

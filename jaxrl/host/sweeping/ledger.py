@@ -43,13 +43,18 @@ class Ledger:
                 "command_line": command_line,
                 "members": known.get("members", {}),
             }
-            for member in members:
-                entry = {"status": "waiting", "reason": "", "env_steps": 0}
-                entry |= self._told["members"].get(member.name, {})
-                self._told["members"][member.name] = entry | {"changes": member.changes, "seed": member.config.seed}
-            self._write()
+            self._enter(members)
         except OSError as mistake:
             raise error(f"--workdir={folder} cannot be written ({mistake}); give another --workdir") from None
+
+    def add(self, members: list[Member]) -> None:
+        """Takes in members that were found later."""
+        self.members = [*self.members, *members]
+        self._enter(members)
+
+    def changes(self) -> dict[str, dict]:
+        """By name, the changes of every member that was ever entered, also of those that are not among `members`."""
+        return {name: dict(entry.get("changes", {})) for name, entry in self._told["members"].items()}
 
     def path(self, member: Member) -> Path:
         """The run folder of a member."""
@@ -69,6 +74,13 @@ class Ledger:
     def note(self, name: str, status: str, reason: str, env_steps: int) -> None:
         """Notes how a member ended, on disk."""
         self._told["members"][name] |= {"status": status, "reason": reason, "env_steps": env_steps}
+        self._write()
+
+    def _enter(self, members):
+        for member in members:
+            entry = {"status": "waiting", "reason": "", "env_steps": 0}
+            entry |= self._told["members"].get(member.name, {})
+            self._told["members"][member.name] = entry | {"changes": member.changes, "seed": member.config.seed}
         self._write()
 
     def _write(self):

@@ -42,6 +42,17 @@ class Draw(NamedTuple):
         return f"{self.kind}({self.low:g},{self.high:g})"
 
 
+class Request(NamedTuple):
+    """What is asked for: the arguments of `make`."""
+
+    partial: ConfigDict | Mapping  # with `overrides` as `config.resolve` takes them
+    overrides: Mapping | Iterable[tuple[str, Any]] = ()
+    axes: Axes = {}  # as `parse` gives them
+    seeds: Sequence[int] | int | None = None  # of each setting, or how many; None is as many as the config's `seeds`
+    samples: int = 0  # of the keys that are drawn
+    sweep_seed: int = 0  # from which the draws follow
+
+
 class Member(NamedTuple):
     """One run of a sweep."""
 
@@ -116,31 +127,59 @@ def make(
     Raises:
         ConfigError: a key does not exist, a value is of the wrong type or out of range, or two members are the same.
     """
-    overrides = list(dict(overrides).items())
-    base = configs.resolve(partial, overrides)
-    if "seeds" in axes or ("seed" in axes and (seeds or base.seeds > 1)):
-        raise error("--sweep names the seeds, and so does another flag; give them by --seeds alone")
+    request = Request(partial, overrides, axes, seeds, samples, sweep_seed)
+    base = resolved(request)
     grid = {name: values for name, values in axes.items() if not isinstance(values, Draw)}
     drawn = {name: draw for name, draw in axes.items() if isinstance(draw, Draw)}
     if bool(drawn) != bool(samples):
         example = f"{next(iter(drawn), 'ppo.learning_rate')}={next(iter(drawn.values()), 'loguniform(1e-5,1e-2)')}"
         raise error(f"--samples={samples} does not fit --sweep; random draws take both: {example} and --samples=16")
-    if seeds is None and "seed" not in axes:
-        seeds = base.seeds
-    if isinstance(seeds, int):
-        seeds = [base.seed + i for i in range(seeds)]
-    seeds = list(seeds or [])
-    count = math.prod(map(len, grid.values())) * max(samples, 1) * max(len(seeds), 1)
+    own_seeds = _seeds(request, base)
+    count = math.prod(map(len, grid.values())) * max(samples, 1) * len(own_seeds)
     if count > MANY:
         raise error(f"--sweep makes {count:,} members; give fewer values, at most {MANY:,} members")
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     settings = [point | draws for point in points for draws in _draw(drawn, samples, sweep_seed, base)]
-    members = [
-        _member(partial, overrides, setting | ({} if seed is None else {"seed": seed}))
-        for setting in settings
-        for seed in seeds or [None]
-    ]
-    return _named(members)
+    return _named([one(request, setting | seed) for setting in settings for seed in own_seeds])
+
+
+def resolved(request: Request) -> ConfigDict:
+    """The config that all members have in common, before their changes.
+
+    Raises:
+        ConfigError: as `make`.
+    """
+    base = configs.resolve(request.partial, list(dict(request.overrides).items()))
+    if "seeds" in request.axes or ("seed" in request.axes and (request.seeds or base.seeds > 1)):
+        raise error("--sweep names the seeds, and so does another flag; give them by --seeds alone")
+    return base
+
+
+def beside(crew: list[Member], request: Request, setting: Mapping[str, Any]) -> list[Member]:
+    """The members of a setting that was found later, one for each seed, with names that no member of the crew has.
+
+    Raises:
+        ConfigError: as `make`.
+    """
+    new = [one(request, {**setting, **seed}) for seed in _seeds(request, resolved(request))]
+    return _named([*crew, *new])[len(crew) :]
+
+
+def one(request: Request, setting: Mapping[str, Any]) -> Member:
+    """The member with these values of its own, by dotted key, the seed among them; its name may be another's too."""
+    overrides = [*dict(request.overrides).items(), *setting.items(), ("seeds", 1)]
+    config = configs.resolve(request.partial, overrides)
+    held = dict(keys.leaves(config))
+    return Member(",".join(f"{name}={_text(held[name])}" for name in setting) or "run", config,
+                  {name: held[name] for name in setting})  # fmt: skip
+
+
+def fitting(value: float, draw: Draw, default: Any) -> int | float:
+    """A drawn value as a member has it: whole where the key's default is, of few digits where it is not."""
+    is_whole = isinstance(default, int) and not isinstance(default, bool)
+    # Rounding may step over a bound, which the user may have set for a reason.
+    value = round(value) if is_whole else float(f"{value:.{DIGITS}g}")
+    return min(max(value, draw.low), draw.high)
 
 
 def parse_seeds(text: str) -> list[int] | int:
@@ -174,21 +213,20 @@ def _draw(drawn, samples, sweep_seed, base):
     draws = []
     for _ in range(max(samples, 1)):
         values = {}
-        for name, (kind, low, high) in drawn.items():
-            value = DRAWS[kind](random, low, high)
-            is_whole = isinstance(held.get(name), int) and not isinstance(held.get(name), bool)
-            # Rounding may step over a bound, which the user may have set for a reason.
-            value = round(value) if is_whole else float(f"{value:.{DIGITS}g}")
-            values[name] = min(max(value, low), high)
+        for name, draw in drawn.items():
+            values[name] = fitting(DRAWS[draw.kind](random, draw.low, draw.high), draw, held.get(name))
         draws.append(values)
     return draws
 
 
-def _member(partial, overrides, setting):
-    config = configs.resolve(partial, [*overrides, *setting.items(), ("seeds", 1)])
-    held = dict(keys.leaves(config))
-    return Member(",".join(f"{name}={_text(held[name])}" for name in setting) or "run", config,
-                  {name: held[name] for name in setting})  # fmt: skip
+def _seeds(request, base):
+    """[{'seed': seed}] of each member of a setting; one empty one where the seed is an axis like any other."""
+    seeds = request.seeds
+    if seeds is None and "seed" not in request.axes:
+        seeds = base.seeds
+    if isinstance(seeds, int):
+        seeds = [base.seed + i for i in range(seeds)]
+    return [{"seed": seed} for seed in seeds or []] or [{}]
 
 
 def _text(value):

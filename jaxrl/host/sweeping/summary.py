@@ -7,6 +7,7 @@ SWEEP/summary.csv      the members, a row each
 import csv
 import io
 import json
+import math
 import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,8 +43,7 @@ def rows(book: Ledger) -> list[dict]:
     for member in book.members:
         told = book.status(member)
         past = history.read(book.path(member))
-        score = next((key for key in SCORES if any(row.get(key) is not None for row in past)), SCORES[0])
-        _, values = history.series(past, score)
+        values = _scores(past)
         table.append(
             {
                 "member": member.name,
@@ -62,6 +62,18 @@ def rows(book: Ledger) -> list[dict]:
         return row["status"] == "broken", row["return"] is None, -(row["return"] or 0.0)
 
     return sorted(table, key=rank)
+
+
+def last_score(folder: Path) -> float:
+    """What a member reached last; NaN if it has measured nothing."""
+    values = _scores(history.read(folder))
+    return values[-1].item() if len(values) else math.nan
+
+
+def _scores(past) -> np.ndarray:
+    """[R] of the rows that have what a member is judged by."""
+    score = next((key for key in SCORES if any(row.get(key) is not None for row in past)), SCORES[0])
+    return history.series(past, score)[1]
 
 
 def settings(book: Ledger, table: list[dict]) -> list[Setting]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from jaxrl.find import find
 from jaxrl.host.sweeping import ledger, summary
-from jaxrl.host.sweeping.members import Member
+from jaxrl.host.sweeping.members import Request
 from jaxrl.host.writers import console
 
 
@@ -42,7 +42,7 @@ class Sweep(NamedTuple):
 
 
 def conduct(
-    members: list[Member],
+    request: Request,
     workdir: Path,
     command_line: list[str],
     engine: str = "local",
@@ -52,18 +52,19 @@ def conduct(
     """Trains the members that have not ended, and sums up all of them.
 
     Args:
-        members: as `members.make` makes them.
+        request: which members.
         workdir: the sweep's folder.
         command_line: for the record.
         engine: a file of jaxrl/host/engines, or a dotted import path.
-        options: the engine's own.
+        options: the engine's own, those that have a default in its Options.
         say: takes what there is to tell, a line at a time.
 
     Raises:
         ConfigError: what is asked for cannot be done.
     """
     trainer = find("host.engines", engine)
-    book = ledger.Ledger(workdir, members, command_line)
-    signal = trainer.run(book, trainer.Options(command_line, **(options or {})), say)
+    chosen = trainer.Options(command_line, request, **(options or {}))
+    book = ledger.Ledger(workdir, trainer.crew(chosen), command_line)
+    signal = trainer.run(book, chosen, say)
     table, ranked, winner = summary.summarize(book)
     return Sweep(book.folder, table, ranked, winner, signal)

@@ -67,7 +67,7 @@ def compile(config: ConfigDict, hyper: PyTree, size: int, mesh: Mesh, mapping: s
     seed = _abstract((), np.uint32, at_home)
     hyper = jax.tree.map(lambda x: _abstract(np.shape(x), np.float32, at_home), hyper)
     born = jax.eval_shape(source.init, seed, hyper)
-    alone = sharding.placement(born, source.env.spec.num_envs, home)
+    alone = sharding.placement(born, source.env.spec, home)
     place = jax.tree.map(lambda _: by_run, born) if is_whole else sharding.stacked(alone, mesh)
     states = jax.tree.map(lambda x, sharding: _abstract((size, *x.shape), x.dtype, sharding), born, place)
 
@@ -77,11 +77,10 @@ def compile(config: ConfigDict, hyper: PyTree, size: int, mesh: Mesh, mapping: s
     def evaluate(agents, seeds, iterations):
         return over(source.evaluate, (agents, seeds, iterations))
 
-    if is_whole and mesh.size > 1:
-        epoch = sharding.on_each(epoch, mesh)
-        evaluate = sharding.on_each(evaluate, mesh)
+    share = sharding.on_each if is_whole and mesh.size > 1 else sharding.over
+    epoch, evaluate = share(epoch, mesh), share(evaluate, mesh)
     jobs = {
-        "init": (jax.jit(source.init, out_shardings=alone), seed, hyper),
+        "init": (jax.jit(sharding.over(source.init, home), out_shardings=alone), seed, hyper),
         "epoch": (jax.jit(epoch, donate_argnums=0, out_shardings=(place, by_run)), states, numbers(np.int32)),
     }
     if source.evaluate:

@@ -1,0 +1,88 @@
+"""Compiles one part of a problem in a process of its own and prints how long it took: benchmarks.start calls it."""
+
+import json
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.problem import Problem
+
+
+def epoch(problem, shared=True):
+    """jaxrl's epoch as training compiles it, and its arguments."""
+    from benchmarks.systems import jaxrl as system
+    from jaxrl.host import program, sharding
+
+    mesh = sharding.mesh(jax.devices()[:1])
+    source = program.make(system.configure(problem, shared), mesh)
+    hyper = jax.tree.map(np.float32, source.algorithm.hyper)
+    state = jax.eval_shape(source.init, jnp.uint32(0), hyper)
+    return jax.jit(source.epoch, donate_argnums=0), (state, jax.ShapeDtypeStruct((), jnp.int32))
+
+
+def environment(problem):
+    """A scan over the steps of jaxrl's environment, fresh restarts and all, under given actions."""
+    from benchmarks.systems import jaxrl as system
+    from jaxrl import envs
+
+    env = envs.make(system.configure(problem, True).env, problem.num_envs)
+    state, _ = jax.eval_shape(env.reset, jax.random.key(0))
+
+    def steps(state, actions):
+        def step(state, action):
+            state, timestep = env.step(state, action)
+            return state, timestep
+
+        return jax.lax.scan(step, state, actions)
+
+    return jax.jit(steps, donate_argnums=0), (state, _actions(problem, env.spec.action.shape))
+
+
+def physics(problem):
+    """The same over Brax's own training wrappers."""
+    from jaxrl.envs.brax import quiet
+
+    with quiet():
+        from brax import envs
+        from brax.envs import training
+
+        env = envs.get_environment(problem.env_name, backend=problem.backend)
+    env = training.wrap(env, episode_length=problem.episode_length)
+    keys = jax.ShapeDtypeStruct((problem.num_envs, 2), jnp.uint32)
+    state = jax.eval_shape(env.reset, keys)
+
+    def steps(state, actions):
+        def step(state, action):
+            state = env.step(state, action)
+            return state, (state.obs, state.reward, state.done)
+
+        return jax.lax.scan(step, state, actions)
+
+    return jax.jit(steps, donate_argnums=0), (state, _actions(problem, (env.action_size,)))
+
+
+def _actions(problem, shape):
+    return jax.ShapeDtypeStruct((problem.unroll_length, problem.num_envs, *shape), jnp.float32)
+
+
+def main(name, problem):
+    """Seconds of the three steps of compiling, as a line of JSON."""
+    problem = json.loads(problem)
+    problem = Problem(**{**problem, "hidden_sizes": tuple(problem["hidden_sizes"])})
+    jax.block_until_ready(jax.jit(lambda x: x + 1)(jnp.zeros(1)))  # the compiler itself starts too
+    function, arguments = {"epoch": epoch, "environment": environment, "physics": physics}[name](problem)
+    times = [time.perf_counter()]
+    traced = function.trace(*arguments)
+    times.append(time.perf_counter())
+    lowered = traced.lower()
+    times.append(time.perf_counter())
+    lowered.compile()
+    times.append(time.perf_counter())
+    print(json.dumps(dict(zip(("trace", "lower", "compile"), np.diff(times).tolist(), strict=True))))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
