@@ -86,6 +86,7 @@ def sweep(
     sweep_seed: int = 0,
     engine: str = "local",
     options: Mapping[str, Any] | None = None,
+    pbt: int | Mapping[str, Any] | None = None,
 ) -> sweeps.Sweep:
     """Trains many runs as `python -m jaxrl.sweep` does; called again with the same workdir, it goes on.
 
@@ -94,10 +95,12 @@ def sweep(
         workdir: the sweep's folder, with a run folder of each member in it.
         sweep: values by dotted key, {'ppo.learning_rate': [1e-4, 1e-3]} or 'loguniform(1e-5,1e-2)'; or the text of
             --sweep.
-        seeds: of each setting: how many from `seed` on, or which.
+        seeds: of each setting: how many from `seed` on, or which; each member of a population has its own by default.
         samples, sweep_seed: of what is drawn at random: how often, and from which seed.
         engine: where they are trained, 'local' or 'ray'.
         options: of the engine, by the names of its flags: {'cpus_per_trial': 4.0}.
+        pbt: makes the members a population: env steps between exploits, or {'interval': 100_000, 'fraction': 0.2,
+            'perturb': (0.8, 1.2), 'resample': 0.25}.
 
     Returns:
         What came of it: `.table`, `.to_pandas()`, `.settings`, `.best`, `.folders`.
@@ -107,8 +110,8 @@ def sweep(
     """
     axes = members.parse(sweep) if isinstance(sweep, str) else {k: members.axis(k, v) for k, v in sweep.items()}
     partial = configs.load(str(experiment)) if isinstance(experiment, str | Path) else experiment
-    request = members.Request(partial, overrides or {}, axes, seeds, samples, sweep_seed)
-    return sweeps.conduct(request, Path(workdir), sys.argv, engine, options)
+    request = members.Request(partial, overrides or {}, axes, seeds, samples, sweep_seed, pbt is not None)
+    return sweeps.conduct(request, Path(workdir), sys.argv, engine, options, pbt)
 
 
 def load_policy(run: str | Path | loop.Run, checkpoint: str | int | Path = "latest") -> policies.Policy:

@@ -13,7 +13,7 @@ from jaxrl.doors import refuse
 from jaxrl.host import config as configs
 from jaxrl.host import keys, processes
 from jaxrl.host.keys import error
-from jaxrl.host.sweeping import flags, members
+from jaxrl.host.sweeping import flags, members, population
 from jaxrl.types import ConfigError
 
 USAGE = """\
@@ -32,17 +32,24 @@ workdir goes on where it stopped.
   --samples=N            how many random draws
   --sweep_seed=0         from which the draws follow
   --seeds=N              runs of each setting, with the seeds config.seed, config.seed + 1, ...; or a list: 0,3,5
+  --pbt=ENV_STEPS        the runs are a population: each so many steps, the worst become copies of the best, with what
+                         is swept a little changed (population-based training); without --seeds each has its own seed
+  --pbt_fraction=0.2     of the runs that become copies, and that are copied
+  --pbt_perturb=0.8,1.2  one of these multiplies each number in a copy, within the range that is swept
+  --pbt_resample=0.25    probability that it is drawn anew from that range instead
   --engine=local|ray     where the runs are trained: on this machine, or on a Ray cluster; a file of jaxrl/host/engines
   --help                 this text
 
 Examples:
   python -m jaxrl.sweep --config=cartpole --seeds=4 --sweep='ppo.learning_rate=1e-3,3e-3 ppo.entropy_cost=0,1e-2'
   python -m jaxrl.sweep --config=ant --sweep='ppo.learning_rate=loguniform(1e-4,3e-3)' --samples=16
+  python -m jaxrl.sweep --config=ant --sweep='ppo.learning_rate=loguniform(1e-4,1e-2)' --samples=16 --pbt=2000000
   python -m jaxrl.sweep --config=ant --sweep='ppo.learning_rate=loguniform(1e-4,3e-3)' --samples=32 --engine=ray
 """
 
 CURVES = 10  # settings at most in the picture
-OWN = ("sweep", "samples", "sweep_seed", "seeds", "engine")
+PBT = ("pbt", "pbt_fraction", "pbt_perturb", "pbt_resample")
+OWN = ("sweep", "samples", "sweep_seed", "seeds", "engine", *PBT)
 
 
 class Arguments(NamedTuple):
@@ -57,6 +64,7 @@ class Arguments(NamedTuple):
     sweep_seed: int
     engine: str
     options: dict[str, Any]  # of the engine
+    pbt: dict[str, Any] | None  # as `population.make` takes it
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -71,16 +79,22 @@ def main(argv: list[str] | None = None) -> int:
             arguments.seeds,
             arguments.samples,
             arguments.sweep_seed,
+            own_seeds=arguments.pbt is not None,
         )
-        from jaxrl.host.sweeping import sweep  # JAX takes seconds to load, and a mistyped command line should not
+        # JAX takes seconds to load, and a mistyped command line should not.
+        from jaxrl.host.sweeping import family, sweep
 
         command_line = ["python", "-m", "jaxrl.sweep", *argv]
-        done = sweep.conduct(request, arguments.workdir, command_line, arguments.engine, arguments.options)
+        done = sweep.conduct(
+            request, arguments.workdir, command_line, arguments.engine, arguments.options, arguments.pbt
+        )
     except ConfigError as mistake:
         return refuse(mistake)
     print(done)
     if done.table and (picture := _draw(done)):
         print(f"curves in {picture}, or `python -m jaxrl.plot {shlex.quote(str(done.workdir))}`")
+    if done.table and done.population and (picture := family.draw(done, done.workdir / "plots" / "lineage.png")):
+        print(f"lineage in {picture}, its numbers in {done.workdir / 'lineage.csv'}")
     if done.signal:
         return 128 + done.signal
     return 3 if all(row["status"] == "broken" for row in done.table) else 0
@@ -131,6 +145,7 @@ def parse(argv: list[str]) -> Arguments:
         samples=_count(own, "samples", 0),
         sweep_seed=_count(own, "sweep_seed", 0),
         engine=engine,
+        pbt=population.parse(own),
         options=flags.read(engine, {name: text for name, text in own.items() if name not in OWN}),
     )
 

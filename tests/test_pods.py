@@ -51,7 +51,6 @@ def name_of(path):
 
 def understood(words):
     """Raises what the door would say of the words behind `python -m jaxrl.train`."""
-    words = [word for word in words if word.partition("=")[0] not in WHO]
     arguments = configs.parse_command_line(words)
     partial = configs.load(str(ROOT / "experiments" / pathlib.Path(arguments.config).name))
     return configs.resolve(partial, arguments.overrides), arguments

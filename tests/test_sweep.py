@@ -11,6 +11,7 @@ from jaxrl.types import ConfigError
 
 sweep = importlib.import_module("jaxrl.sweep")
 EXPERIMENT = Path(__file__).parent / "host" / "probe_experiment.py"
+POPULATION = ["--sweep=ppo.clip=0.1,0.2"]
 
 
 def test_help_tells_every_flag(capsys):
@@ -59,6 +60,18 @@ def test_the_flags_are_read():
         (["--mapping=vmpa"], "did you mean 'vmap'"),
         (["--engine=locl"], "did you mean 'local'"),
         (["--sweep"], "--sweep needs a value"),
+        (["--pbt_fraction=0.2"], "--pbt_fraction is of a population; give --pbt=ENV_STEPS too"),
+        (["--pbt=often"], "--pbt=often cannot be read; write --pbt=100000"),
+        ([*POPULATION, "--pbt=0"], "--pbt=0 must be a number of env steps"),
+        ([*POPULATION, "--pbt=2560"], "--pbt=2560 must be below config.total_env_steps=2560"),
+        ([*POPULATION, "--pbt=256", "--pbt_fraction=0.6"], "--pbt_fraction=0.6 must be above 0 and at most 0.5"),
+        ([*POPULATION, "--pbt=256", "--pbt_perturb=0.8,-1"], "--pbt_perturb=(0.8, -1.0) must be factors above 0"),
+        ([*POPULATION, "--pbt=256", "--pbt_perturb=wide"], "--pbt_perturb=wide cannot be read"),
+        ([*POPULATION, "--pbt=256", "--pbt_resample=2"], "--pbt_resample=2.0 must be a probability"),
+        ([*POPULATION, "--pbt=256", "--pbt_resmple=2"], "did you mean --pbt_resample=2"),
+        (["--seeds=4", "--pbt=256"], "--pbt changes what is swept, and nothing is but the seed"),
+        (["--sweep=ppo.clip=0.1", "--pbt=256"], "--pbt makes a population of the members, and there is one"),
+        (["--sweep=env.name=fuse,clock", "--pbt=256"], "env.name='fuse' is no number; give it by --config.env.name"),
         (["--sweep=ppo.clipp=0.1,0.2"], "config.ppo.clipp is not a key; did you mean config.ppo.clip"),
         (["--config.ppo.clipp=1"], "config.ppo.clipp is not a key; did you mean config.ppo.clip"),
     ],

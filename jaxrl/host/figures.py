@@ -47,7 +47,7 @@ AGGREGATES = {
 
 def panels(groups: Groups, view: View, metric: str, title: str):
     """The four panels, whatever the metric; (figure, rows)."""
-    figure = _figure((12, 8), title)
+    figure = sheet((12, 8), title)
     rows: list[dict] = []
     # One range of env steps for all: the first evaluation comes before the first episode ends.
     for axes, panel in zip(figure.subplots(2, 2, sharex=True).flat, PANELS, strict=True):
@@ -57,7 +57,7 @@ def panels(groups: Groups, view: View, metric: str, title: str):
 
 def efficiency(groups: Groups, view: View, metric: str, title: str):
     """The sample-efficiency curve: one metric over what it took to get there; (figure, rows)."""
-    figure = _figure((8, 5), title)
+    figure = sheet((8, 5), title)
     unit = "return per episode" if metric in curves.RETURNS else metric
     rows = draw_panel(figure.subplots(), Panel(metric, (metric,), (unit,)), groups, view)
     return figure, rows
@@ -70,7 +70,7 @@ def aggregates(groups: Groups, view: View, metric: str, title: str):
     """
     reached = curves.scores(groups, metric, view)
     shown = {name: of for name, of in AGGREGATES.items() if view.scale is not None or name != "optimality gap"}
-    figure = _figure((3.2 * len(shown), 1.5 + 0.42 * len(groups)), title)
+    figure = sheet((3.2 * len(shown), 1.5 + 0.42 * len(groups)), title)
     rows = []
     for axes, (name, statistic) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
         axes.set_title(name, fontsize=11)
@@ -86,7 +86,7 @@ def aggregates(groups: Groups, view: View, metric: str, title: str):
         is_first = axes is figure.axes[0]
         axes.set_yticks(range(len(groups)), [label or "all runs" for label in reversed(groups)] if is_first else [])
         axes.set_ylim(-0.6, len(groups) - 0.4)
-        _dress(axes)
+        dress(axes)
     figure.supxlabel(f"{_unit(metric, view)}, {_at(reached.at, view)}", fontsize=10)
     return figure, rows
 
@@ -98,7 +98,7 @@ def profile(groups: Groups, view: View, metric: str, title: str):
     low, high = every.min(), every.max()
     margin = 0.05 * ((high - low) or abs(high) or 1.0)
     thresholds = np.linspace(low - margin, high + margin, 201)
-    figure, rows = _figure((8, 5), title), []
+    figure, rows = sheet((8, 5), title), []
     axes = figure.subplots()
     for number, (label, strata) in enumerate(reached.strata.items()):
         above = [statistics.above([scores], thresholds)[0] for scores in strata]
@@ -112,7 +112,7 @@ def profile(groups: Groups, view: View, metric: str, title: str):
     axes.set_xlabel(_unit(metric, view))
     axes.set_ylabel("share of runs above it")
     axes.set_ylim(-0.02, 1.02)
-    _dress(axes)
+    dress(axes)
     return figure, rows
 
 
@@ -145,7 +145,7 @@ def draw_panel(axes, panel: Panel, groups: Groups, view: View) -> list[dict]:
         for x, y, below, over in zip(curve.x, curve.y, low, high, strict=True):
             statistic = curve.label.split(" of ")[0] or "value"
             rows.append(_row("curve", key, name, statistic, strata, view, view.axis, x, y, below, over))
-    _dress(axes)
+    dress(axes)
     return rows
 
 
@@ -153,7 +153,7 @@ def _say(axes, text: str) -> list[dict]:
     """Why there is no curve; no numbers."""
     axes.text(0.5, 0.5, text, ha="center", va="center", color="0.5", transform=axes.transAxes)
     axes.set_yticks([])
-    _dress(axes)
+    dress(axes)
     return []
 
 
@@ -179,7 +179,8 @@ def _unit(metric: str, view: View) -> str:
     return f"normalized {metric}" if view.scale is not None and metric in curves.RETURNS else metric
 
 
-def _figure(size: tuple[float, float], title: str):
+def sheet(size: tuple[float, float], title: str):
+    """A figure of so many inches, with nothing on it but its title."""
     from matplotlib.figure import Figure  # without pyplot: a notebook's backend and figures stay as they are
 
     figure = Figure(figsize=size, dpi=120, layout="constrained", facecolor="white")
@@ -200,7 +201,7 @@ def _draw_curve(axes, curve: Curve, name: str, number: int) -> None:
         axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.2, linewidth=0, label=band)
 
 
-def _dress(axes) -> None:
+def dress(axes) -> None:
     """Readable numbers, quiet lines."""
     from matplotlib.ticker import EngFormatter, FuncFormatter
 

@@ -76,7 +76,7 @@ def conduct(cluster, folder, lengths, say=lambda line: None, samples=0, rule="",
     overrides = {**CLOCK, "stop.predicate": f"rules:{rule}" if rule else ""}
     axes = {"env.episode_length": members.axis("env.episode_length", lengths)}
     request = members.Request(configs.load(str(EXPERIMENT)), overrides, axes, samples=samples)
-    return sweeps.conduct(request, folder, ["test"], "ray", {"address": cluster.address, **options}, say)
+    return sweeps.conduct(request, folder, ["test"], "ray", {"address": cluster.address, **options}, say=say)
 
 
 def steps(folder):

@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 from jaxrl.find import find
 from jaxrl.host import guard, loop, program, run_folder, sharding
-from jaxrl.host.sweeping import fleet, groups, wave
+from jaxrl.host.keys import error
+from jaxrl.host.sweeping import breeding, fleet, groups, wave
 from jaxrl.host.sweeping.ledger import Ledger
 from jaxrl.host.sweeping.members import Member, Request, make
 
 Say = Callable[[str], None]
+BREEDS = True  # can train a population, `book.population`; an engine without this says so
 
 
 LIMITS = {"wave": (0, None)}
@@ -53,9 +55,13 @@ def run(book: Ledger, options: Options, say: Say) -> int:
     """
     program.use_compilation_cache()
     left = [member for member in book.members if not book.is_settled(member)]
+    if left and book.population:  # whoever has ended may still be somebody's parent
+        left = book.members
     if len(left) < len(book.members):
         say(f"{len(book.members) - len(left)} of {len(book.members)} members have ended before")
     together = groups.split(left)
+    if left and book.population:
+        breeding.check(book.population, together, _spec(left[0].config))
     mesh = sharding.mesh()
     device = f"{mesh.size} x {mesh.devices.flat[0].device_kind}"
     if left:
@@ -105,6 +111,8 @@ def _train(members, spec, book, options, signals, mesh, say) -> None:
     mapping = options.mapping or wave.default_mapping(mesh)
     devices = {"kind": mesh.devices.flat[0].device_kind, "count": mesh.size}
     size = min(options.wave or len(members), len(members))
+    if book.population and size < len(members):
+        raise error(f"--wave={size} cuts a population of {len(members)}, which learns together; leave --wave out")
     built: dict[int, wave.Wave] = {}
     for member in members:
         book.note(member.name, "waiting", "", book.status(member)["env_steps"])
@@ -120,6 +128,11 @@ def _train(members, spec, book, options, signals, mesh, say) -> None:
             say(f"compiled in {fresh.compile_seconds:.1f} s; a device needs {fresh.num_bytes / 1e6:,.1f} MB{of}")
             if free and fresh.num_bytes > free and len(now) > 1 and not options.wave:
                 size = wave.fitting(len(now), len(members), fresh.num_bytes, free, mesh.size)
+                if book.population:
+                    raise error(
+                        f"a population of {len(members)} needs {fresh.num_bytes / 1e6:,.1f} MB at once{of}; take about "
+                        f"{size} members, fewer environments, or more devices"
+                    )
                 say(f"that does not fit: {size} members at a time")
                 continue
             built = {len(now): fresh}  # one at a time: compiled programs take memory too
@@ -134,18 +147,29 @@ def _sail(members, spec, built, book, signals, began, say) -> None:
         for member in members:
             seats.append(fleet.Seat(member, book.path(member), book, say))
             stack.callback(seats[-1].close)
-        states, newborn = [], []
-        for seat in seats:
-            init = functools.partial(built.init, seat.member.config.seed, _hyper(seat.member, spec))
-            restored = seat.saver.restore(built.template, complete=init)
-            state, at = restored or (init(), None)
-            states.append(wave.to_host(state))
-            seat.open(at, began, built)
-            newborn += [seat] * (at is None)
+
+        def init(seat):
+            return built.init(seat.member.config.seed, _hyper(seat.member, spec))
+
+        def restore(seat, env_steps=None):
+            found = seat.saver.restore(built.template, env_steps, complete=functools.partial(init, seat))
+            return found and (wave.to_host(found[0]), found[1])
+
+        found = [restore(seat) for seat in seats]
+        if book.population:
+            every = breeding.period(book.population, members[0].config, loop.plan(members[0].config, built.steps))
+            found = breeding.level(found, seats, every * built.steps, restore)
+        states = [each[0] if each else wave.to_host(init(seat)) for each, seat in zip(found, seats, strict=True)]
+        newborn = [seat for each, seat in zip(found, seats, strict=True) if not each]
+        for each, seat in zip(found, seats, strict=True):
+            seat.open(each and each[1], began, built)
         if len(newborn) < len(seats):
             at = sorted({seat.iterations * built.steps for seat in seats})
             say(f"goes on from {' and '.join(f'{steps:,}' for steps in at)} env steps")
-        fleet.Fleet(seats, built, signals, book.folder).run(wave.put(states, built.place), newborn)
+        make = (
+            functools.partial(breeding.Breed, population=book.population, say=say) if book.population else fleet.Fleet
+        )
+        make(seats, built, signals, book.folder).run(wave.put(states, built.place), newborn)
 
 
 def _hyper(member, spec):

@@ -8,6 +8,10 @@
 | fleet | the training loop of a wave: each member has rows, evaluations, checkpoints and an end of its own |
 | flags | the flags of an engine, as its Options declare them |
 | ledger | the sweep's folder: how far each member is |
+| population | what a user asks of a population: members that take over from each other |
+| breeding | the training loop of a population |
+| lineage | who descends from whom: the record of a population's exploits |
+| family | the picture of that |
 | summary | the table at the end, what each setting reached, the best member |
 | sweep | all of it, from the members to the summary, whatever engine of host/engines trains them |
 

@@ -8,6 +8,7 @@ runs idle until the wave is done.
 import math
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -30,6 +31,7 @@ class Seat:
             folder / "checkpoints", member.config.checkpoint, lambda line: say(f"{member.name}: {line}")
         )
         self.reason = ""  # to stop, once what is under way is written
+        self.fault = ""  # why it is broken, for as long as it is
         self.ended = ""  # of ledger.ENDS
         self.iterations = 0  # that are done, or under way on the device
         self._saved_at = -1  # env steps of the last checkpoint
@@ -46,12 +48,14 @@ class Seat:
         self._log = loop.Log(config, self.folder, at, began, built.compile_seconds, built.steps)
 
     def write(self, pending: Pending, metrics: dict, seconds: float) -> dict | None:
-        """Writes the row of an epoch; None if it broke the member."""
+        """Writes the row of an epoch; None if the member is broken."""
         try:
             row = self._log.write(pending.env_steps, metrics, pending.num_steps, seconds)
         except guard.BrokenRunError as mistake:
-            self._say(f"{self.member.name}: {mistake}")
-            self.end("broken", str(mistake), self.saver.latest() or 0)
+            if not self.fault:
+                self._say(f"{self.member.name}: {mistake}")
+            self.fault = self.fault or str(mistake)
+        if self.fault:
             return None
         if pending.num_steps:  # what has learned nothing does not stop, as in a run of its own
             self.reason = self.reason or self._stop_rule(row)
@@ -64,8 +68,8 @@ class Seat:
         return score > best
 
     def save(self, state: TrainState, env_steps: int, row: dict) -> None:
-        """Saves, unless that was done; state: its own, on the host."""
-        if self._saved_at != env_steps:
+        """Saves, unless that was done, or it is broken; state: its own, on the host."""
+        if self._saved_at != env_steps and not self.fault:
             self.saver.save(state, env_steps, row)
             self._saved_at = env_steps
 
@@ -82,6 +86,14 @@ class Seat:
         if self._log:
             self._log.close()
             self._log = None
+
+
+class Written(NamedTuple):
+    """A row that a member has written."""
+
+    seat: Seat
+    row: dict
+    is_best: bool  # its evaluation is the member's best so far
 
 
 class Fleet:
@@ -114,7 +126,8 @@ class Fleet:
         try:
             if newborn:
                 start = Pending(0, self._wave.evaluate(states, self._seeds), 0, time.perf_counter())
-                self._write(start, newborn, start.metrics, states, is_saved=False)
+                self._write(start, newborn, start.metrics)
+            self._retire(states, self._seats)  # who was killed after its last save and before that was noted
             while (crew := self._next()) and not self._signals.received:
                 iterations = crew[0].iterations
                 length = plan.next_length(iterations)
@@ -129,16 +142,17 @@ class Fleet:
                 before = pending
                 pending = (Pending(iterations * plan.env_steps, metrics, length * plan.env_steps, began), crew)
                 if before:
-                    self._write(*before, before[0].metrics, None, is_saved=False)
+                    self._write(*before, before[0].metrics)
                 is_evaluated = plan.is_due(iterations, plan.eval_every)
                 is_saved = plan.is_due(iterations, plan.save_every) or bool(self._signals.received)
                 if is_evaluated or is_saved or any(seat.reason for seat in crew):
                     shown = self._wave.evaluate(states, self._seeds) if is_evaluated else {}
-                    self._write(*pending, pending[0].metrics | shown, states, is_saved)
+                    written = self._write(*pending, pending[0].metrics | shown)
                     pending = None
+                    states = self._take_stock(states, crew, written, is_saved)
                     self._retire(states, crew)
             if pending:
-                self._write(*pending, pending[0].metrics, None, is_saved=False)
+                self._write(*pending, pending[0].metrics)
             self._interrupt(states)
         finally:
             if self._console:
@@ -150,60 +164,75 @@ class Fleet:
         lag = min((seat.iterations for seat in left), default=0)
         return [seat for seat in left if seat.iterations == lag]
 
-    def _write(self, pending: Pending, crew: list[Seat], metrics: dict, states: TrainState | None, is_saved: bool):
-        """The row of each member that went on, then its checkpoint where one is due or it is its best.
+    def _write(self, pending: Pending, crew: list[Seat], metrics: dict) -> list[Written]:
+        """Writes the row of each member that went on.
 
         Args:
             pending: the epoch.
             crew: who went on in it.
             metrics: [S] each, an evaluation included if there was one.
-            states: as they were after it; None if they are gone, and nothing can be saved.
-            is_saved: whether a checkpoint is due.
         """
         jax.block_until_ready(pending.metrics)
         now = time.perf_counter()
         seconds, self._mark = now - max(self._mark, pending.began), now
         values = jax.device_get(metrics)
-        rows = []
+        written = []
         for index, seat in enumerate(self._seats):
             if seat not in crew or seat.ended:
                 continue
-            row = seat.write(pending, {name: value[index] for name, value in values.items()}, seconds)
+            own = {name: value[index] for name, value in values.items()} | self._note(seat, pending)
+            row = seat.write(pending, own, seconds)
             if row is None:
-                continue
-            rows.append(row)
-            # The first evaluation, of what has learned nothing, is no checkpoint: as in a run of its own.
-            is_best = states is not None and pending.num_steps and seat.is_best(row)
+                self._lose(seat, pending.env_steps)
+            else:
+                # The first evaluation, of what has learned nothing, is no checkpoint: as in a run of its own.
+                written.append(Written(seat, row, bool(pending.num_steps) and seat.is_best(row)))
+        if written and self._console:
+            self._console.write(_mean([each.row for each in written]))
+        return written
+
+    def _note(self, seat: Seat, pending: Pending) -> dict:
+        """What a member's row has beside what its epoch told."""
+        del seat, pending
+        return {}
+
+    def _lose(self, seat: Seat, env_steps: int) -> None:
+        """Ends a member that is broken; its row of env_steps said so."""
+        del env_steps
+        seat.end("broken", seat.fault, seat.saver.latest() or 0)
+
+    def _take_stock(self, states: TrainState, crew: list[Seat], written: list[Written], is_saved: bool) -> TrainState:
+        """Saves each member of the crew that is due or at its best; the states with which all go on."""
+        del crew
+        for seat, row, is_best in written:
             if is_saved or is_best:
-                seat.save(self._state(states, index), pending.env_steps, row)
-        if rows and self._console:
-            self._console.write(_mean(rows))
-        if states is not None:
-            self._mark = time.perf_counter()
+                seat.save(self._state(states, seat), seat.iterations * self.plan.env_steps, row)
+        self._mark = time.perf_counter()
+        return states
 
     def _retire(self, states: TrainState, crew: list[Seat]) -> None:
         """Ends the members that are done, and those that have a reason to stop, each saved as it is now."""
-        for index, seat in enumerate(self._seats):
-            if seat not in crew or seat.ended:
+        for seat in crew:
+            if seat.ended:
                 continue
             if seat.iterations >= self.plan.iterations:
                 seat.end("done", "", seat.iterations * self.plan.env_steps)
             elif seat.reason:
-                seat.save(self._state(states, index), seat.iterations * self.plan.env_steps, {})
+                seat.save(self._state(states, seat), seat.iterations * self.plan.env_steps, {})
                 seat.end("stopped", seat.reason, seat.iterations * self.plan.env_steps)
 
     def _interrupt(self, states: TrainState) -> None:
         """Saves and closes whoever a signal keeps from its end."""
-        for index, seat in enumerate(self._seats):
+        for seat in self._seats:
             if not seat.ended:
                 env_steps = seat.iterations * self.plan.env_steps
-                seat.save(self._state(states, index), env_steps, {})
+                seat.save(self._state(states, seat), env_steps, {})
                 seat.end("interrupted", f"signal {self._signals.received}", env_steps)
 
-    def _state(self, states: TrainState, index: int) -> TrainState:
+    def _state(self, states: TrainState, seat: Seat) -> TrainState:
         """A member's own state, on the host."""
         self._host = self._host or wave.take(states)
-        return self._host(index)
+        return self._host(self._seats.index(seat))
 
 
 def _mean(rows: list[dict]) -> dict:

@@ -12,6 +12,7 @@ from jaxrl.host import config as configs
 from jaxrl.host import keys, run_folder
 from jaxrl.host.keys import error
 from jaxrl.host.sweeping.members import Member
+from jaxrl.host.sweeping.population import FLAGS, Population
 
 FORMAT_VERSION = 1  # of sweep.json and summary.json
 FILE = "sweep.json"
@@ -22,13 +23,15 @@ ENDS = ("done", "stopped", "broken", "interrupted")
 class Ledger:
     """What is known of the members of a sweep, kept in its folder."""
 
-    def __init__(self, folder: Path, members: list[Member], command_line: list[str]):
+    def __init__(
+        self, folder: Path, members: list[Member], command_line: list[str], population: Population | None = None
+    ):
         """Opens the folder of a new sweep, or of one that goes on.
 
         Raises:
-            ConfigError: the folder holds something else, or cannot be written.
+            ConfigError: the folder holds something else, or another population, or cannot be written.
         """
-        self.folder, self.members = Path(folder), members
+        self.folder, self.members, self.population = Path(folder), members, population
         path = self.folder / FILE
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -38,9 +41,12 @@ class Ledger:
             if held and FILE not in held:
                 raise error(f"--workdir={folder} is no sweep but holds {keys.show(held[0])}; give a new --workdir")
             known = _read(path) if held else {}
+            asked = population and population.told() | {"members": [member.name for member in members]}
+            self._check_population(known, asked)
             self._told = {
                 "format_version": FORMAT_VERSION,
                 "command_line": command_line,
+                **({"population": asked} if asked else {}),
                 "members": known.get("members", {}),
             }
             self._enter(members)
@@ -82,6 +88,20 @@ class Ledger:
             entry |= self._told["members"].get(member.name, {})
             self._told["members"][member.name] = entry | {"changes": member.changes, "seed": member.config.seed}
         self._write()
+
+    def _check_population(self, known, asked):
+        """ConfigError if members that have begun were another population, or none: what they are now depends on it."""
+        has_begun = any((self.folder / name / "checkpoints").is_dir() for name in known.get("members", {}))
+        was = known.get("population")
+        if not has_begun or was == asked:
+            return
+        if was is None or asked is None:
+            raise error(f"--workdir={self.folder} holds a sweep that began with{'out' if asked else ''} --pbt; "
+                        "give the command that it began with, or a new --workdir")  # fmt: skip
+        name = next(name for name in asked if asked[name] != was.get(name))
+        flag = FLAGS.get(name, "--sweep")
+        raise error(f"{flag} is not what the population in --workdir={self.folder} began with "
+                    f"({keys.clip(str(was.get(name)))}); give the same again, or a new --workdir")  # fmt: skip
 
     def _write(self):
         write(self.folder / FILE, json.dumps(self._told, indent=2) + "\n")

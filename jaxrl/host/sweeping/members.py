@@ -51,6 +51,7 @@ class Request(NamedTuple):
     seeds: Sequence[int] | int | None = None  # of each setting, or how many; None is as many as the config's `seeds`
     samples: int = 0  # of the keys that are drawn
     sweep_seed: int = 0  # from which the draws follow
+    own_seeds: bool = False  # whether each setting has one of its own where nothing says which
 
 
 class Member(NamedTuple):
@@ -114,6 +115,7 @@ def make(
     seeds: Sequence[int] | int | None = None,
     samples: int = 0,
     sweep_seed: int = 0,
+    own_seeds: bool = False,
 ) -> list[Member]:
     """Every member: each combination of the grid, with each draw, with each seed.
 
@@ -123,24 +125,32 @@ def make(
         seeds: of each setting, or how many from the config's own `seed` on; None is as many as the config's `seeds`.
         samples: of the keys that are drawn; the same draws at every point of the grid.
         sweep_seed: from which the draws follow; it has nothing to do with the seeds of the runs.
+        own_seeds: where nothing says which seeds, each setting has one of its own, from the config's `seed` on; else
+            all have that.
 
     Raises:
         ConfigError: a key does not exist, a value is of the wrong type or out of range, or two members are the same.
     """
-    request = Request(partial, overrides, axes, seeds, samples, sweep_seed)
+    request = Request(partial, overrides, axes, seeds, samples, sweep_seed, own_seeds)
     base = resolved(request)
     grid = {name: values for name, values in axes.items() if not isinstance(values, Draw)}
     drawn = {name: draw for name, draw in axes.items() if isinstance(draw, Draw)}
     if bool(drawn) != bool(samples):
         example = f"{next(iter(drawn), 'ppo.learning_rate')}={next(iter(drawn.values()), 'loguniform(1e-5,1e-2)')}"
         raise error(f"--samples={samples} does not fit --sweep; random draws take both: {example} and --samples=16")
-    own_seeds = _seeds(request, base)
-    count = math.prod(map(len, grid.values())) * max(samples, 1) * len(own_seeds)
+    alike = _seeds(request, base)
+    has_one_each = own_seeds and seeds is None and "seed" not in axes and base.seeds == 1
+    count = math.prod(map(len, grid.values())) * max(samples, 1) * len(alike)
     if count > MANY:
         raise error(f"--sweep makes {count:,} members; give fewer values, at most {MANY:,} members")
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     settings = [point | draws for point in points for draws in _draw(drawn, samples, sweep_seed, base)]
-    return _named([one(request, setting | seed) for setting in settings for seed in own_seeds])
+    members = [
+        one(request, setting | seed)
+        for number, setting in enumerate(settings)
+        for seed in ([{"seed": base.seed + number}] if has_one_each else alike)
+    ]
+    return _named(members)
 
 
 def resolved(request: Request) -> ConfigDict:

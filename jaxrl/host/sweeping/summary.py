@@ -16,13 +16,14 @@ import numpy as np
 
 from jaxrl.host import checkpoint, history, run_folder, statistics
 from jaxrl.host.sweeping.ledger import FORMAT_VERSION, Ledger, write
+from jaxrl.host.sweeping.lineage import Lineage
 from jaxrl.types import ConfigError
 
 SCORES = (checkpoint.SCORE, "rollout/episode_return")  # the first that a member has is what it is judged by
 
 
 class Setting(NamedTuple):
-    """The members that differ in the seed alone."""
+    """The members that differ in the seed alone; all of a population, whose settings were but its beginning."""
 
     changes: dict[str, Any]  # by dotted key, without the seed
     members: list[str]  # their names
@@ -34,7 +35,7 @@ class Setting(NamedTuple):
 
     @property
     def label(self) -> str:
-        return ", ".join(f"{name}={value}" for name, value in self.changes.items()) or "all seeds"
+        return ", ".join(f"{name}={value}" for name, value in self.changes.items()) or "all members"
 
 
 def rows(book: Ledger) -> list[dict]:
@@ -55,6 +56,7 @@ def rows(book: Ledger) -> list[dict]:
                 "best_return": values.max().item() if len(values) else None,
                 "seconds": past[-1]["wall_seconds"] if past else 0.0,
                 "reason": told["reason"],
+                **_bred(past),
             }
         )
 
@@ -76,12 +78,18 @@ def _scores(past) -> np.ndarray:
     return history.series(past, score)[1]
 
 
+def _bred(past):
+    """What a member of a population ends with: its numbers, whose copy it is, how often it became one; else {}."""
+    last = past[-1] if past else {}
+    return {name: value for name, value in last.items() if name.startswith(("hyper/", "population/"))}
+
+
 def settings(book: Ledger, table: list[dict]) -> list[Setting]:
     """What was reached with each setting over its seeds, the best mean first; those with a broken member come last."""
     found: dict[str, tuple[dict, list[dict]]] = {}
     by_name = {row["member"]: row for row in table}
     for member in book.members:
-        changes = {name: value for name, value in member.changes.items() if name != "seed"}
+        changes = {name: value for name, value in member.changes.items() if name != "seed" and not book.population}
         found.setdefault(repr(changes), (changes, []))[1].append(by_name[member.name])
     result = []
     for changes, own in found.values():
@@ -130,12 +138,16 @@ def summarize(book: Ledger) -> tuple[list[dict], list[Setting], Path | None]:
         ],
         "members": table,
     }
+    if book.population:
+        lineage = Lineage(book.folder, book.population.ranges)
+        told["ancestors"] = {row["member"]: lineage.ancestors(row["member"]) for row in table}
     write(book.folder / "summary.json", json.dumps(told, indent=2, allow_nan=False) + "\n")
     return table, ranked, winner
 
 
 def text(table: list[dict], ranked: list[Setting], winner: Path | None) -> str:
     """What is printed at the end: the settings with their intervals, the members, the best and what to do with it."""
+    is_bred = "population/exploits" in table[0]
     lines = []
     if len(ranked) > 1 or (ranked and len(ranked[0].scores) > 1):
         cells = [
@@ -149,11 +161,14 @@ def text(table: list[dict], ranked: list[Setting], winner: Path | None) -> str:
         ]
         lines += _columns(("setting", "mean return", "95 % interval", "seeds"), cells)
         lines.append("")
+    numbers = [name for name in table[0] if name.startswith("hyper/")]
     cells = [
-        (row["member"], _number(row["return"]), _number(row["best_return"]), f"{row['env_steps']:,}", row["status"])
+        (row["member"], _number(row["return"]), _number(row["best_return"]), f"{row['env_steps']:,}", row["status"],
+         *(_number(row.get(name)) for name in numbers), *[str(row.get("population/exploits", 0))] * is_bred)
         for row in table
-    ]
-    lines += _columns(("member", "return", "best", "env steps", "status"), cells)
+    ]  # fmt: skip
+    head = ("member", "return", "best", "env steps", "status", *numbers, *["copied"] * is_bred)
+    lines += _columns(head, cells)
     lines += [f"{row['status']}: {row['member']}: {row['reason']}" for row in table if row["status"] == "broken"]
     if winner:
         quoted = shlex.quote(str(winner))
@@ -161,8 +176,11 @@ def text(table: list[dict], ranked: list[Setting], winner: Path | None) -> str:
             "",
             f"best: {winner.name}, config {winner / run_folder.CONFIG}",
             f"  python -m jaxrl.play {quoted}",
-            f"  python -m jaxrl.train --config={shlex.quote(str(winner / run_folder.CONFIG))} --workdir=runs/best",
         ]
+    if winner and not is_bred:  # what a population has found is a schedule, which its member's config does not have
+        lines.append(
+            f"  python -m jaxrl.train --config={shlex.quote(str(winner / run_folder.CONFIG))} --workdir=runs/best"
+        )
     return "\n".join(lines)
 
 
