@@ -254,6 +254,7 @@ class Loop:
                     row, why = self._take_stock(state, pending, is_evaluated, is_saved)
                     pending, reason = None, why or reason
                     yield row
+                    self._listen()  # that may have taken a while
                 if self.signal:
                     reason = f"signal {self.signal}"
             if pending:

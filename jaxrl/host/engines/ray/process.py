@@ -19,8 +19,8 @@ POLL_S = 0.3  # seconds between two looks at the rows of a run
 LOCK_S = 180.0  # for which the process of a member that lost its worker may still be saving
 SAVE_S = 300.0  # for which a process that was asked to end may go on until it is killed
 STOP = "stop"  # a file of this name asks all runs to save and end
-# What tells JAX of processes that were started together: a run is one alone, also where Slurm or MPI started Ray.
-LAUNCHERS = ("SLURM_", "OMPI_", "PMI_", "PMIX_")
+# A run is a program of its own, also where Slurm, Open MPI or Kubernetes has started Ray on several machines.
+ALONE = {"JAX_NUM_PROCESSES": "1", "JAX_PROCESS_ID": "0"}
 EARLY = "stops early: "  # what `loop.iterate` says before the reason
 
 
@@ -64,13 +64,12 @@ class Process:
         if not job.note("json").is_file():
             raise LostRunError(f"{job.note('json')} is not on this machine; give a --workdir that all machines share")
         command = [sys.executable, "-m", "jaxrl.host.engines.ray.tied"]
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(LAUNCHERS)}
         flags = [f"--config={job.note('json')}", f"--workdir={job.folder}"]
         with locked(job.note("lock")) as lock, job.note("log").open("ab") as log:
             self._child = subprocess.Popen(
                 [*command, *flags],
                 stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, cwd=job.working_directory,
-                env=inherited | job.environment, start_new_session=True,
+                env=os.environ | job.environment | ALONE, start_new_session=True,
                 pass_fds=[lock],  # the lock is the child's from here on, and goes with it
             )  # fmt: skip
 
