@@ -6,7 +6,7 @@ writes the run folder. Of one process, all of this is nothing: `Alone` has the s
 get.
 
 A decision is a line of text from process 0 to every other, not a computation of the devices, which would wait behind
-the epoch that is under way: 0.1 ms between two processes of one machine.
+the epoch that is under way. Between two processes of one machine, sending takes 10 µs, there and back 0.2 ms.
 """
 
 import importlib.util
