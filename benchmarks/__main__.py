@@ -24,6 +24,7 @@ NAMES = (
     "restart",
     "bridge",
     "sweep",
+    "processes",
     "model",
 )
 

@@ -463,13 +463,13 @@ def test_json_takes_no_argument(tmp_path):
 
 def test_command_line_is_read():
     argv = "--config=ant.py:fast --config.ppo.gamma=0.9 --workdir=here --config.env.name=a=b".split()
-    expected = ("ant.py:fast", Path("here"), [("ppo.gamma", "0.9"), ("env.name", "a=b")])
+    expected = ("ant.py:fast", Path("here"), [("ppo.gamma", "0.9"), ("env.name", "a=b")], {})
     assert configs.parse_command_line(argv) == expected
 
 
 def test_value_may_be_a_word_of_its_own():
     argv = "--config ant --config.ppo.gamma -0.9 --workdir here".split()
-    assert configs.parse_command_line(argv) == ("ant", Path("here"), [("ppo.gamma", "-0.9")])
+    assert configs.parse_command_line(argv) == ("ant", Path("here"), [("ppo.gamma", "-0.9")], {})
 
 
 @pytest.mark.parametrize(

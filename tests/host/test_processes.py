@@ -219,6 +219,7 @@ def test_processes_with_different_configs_are_refused_in_one_line(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.gymnasium
 def test_an_environment_on_the_host_is_refused_in_one_line(tmp_path):
     ended = two(tmp_path / "run", "--config.env.suite=gymnasium", "--config.env.name=CartPole-v1")
     assert [process.status for process in ended] == [2, 2]

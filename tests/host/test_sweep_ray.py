@@ -16,7 +16,8 @@ from jaxrl.host.sweeping import sweep as sweeps
 from jaxrl.types import ConfigError
 
 EXPERIMENT = Path(__file__).parent / "probe_experiment.py"
-pytestmark = pytest.mark.sweep
+# Ray starts its processes by a fork; that JAX warns of one is no fault of ours.
+pytestmark = [pytest.mark.sweep, pytest.mark.filterwarnings("ignore:os.fork")]
 
 # An episode of the clock pays 1 at each step until its end: the best length is the longest, whatever is learned.
 CLOCK = {"env.name": "clock", "total_env_steps": 1024, "checkpoint.interval": 256, "writers": ("jsonl",)}
