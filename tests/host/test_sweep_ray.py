@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,12 @@ def starts(folder):
     return len(json.loads((folder / "run.json").read_text())["starts"])
 
 
+def wait_for_a_checkpoint(folder):
+    """Until one is on disk whole: a run writes them beside what it computes."""
+    while not any(path.name.isdecimal() for path in (folder / "checkpoints").glob("*")):
+        threading.Event().wait(0.05)
+
+
 def told(folder):
     return json.loads((folder / "sweep.json").read_text())["members"]
 
@@ -103,6 +110,8 @@ def test_a_sweep_that_loses_a_machine_and_a_process_completes_and_finds_the_best
         if len(waiting) == 2 and not lost:
             marks = [(tmp_path / f"length{length}").read_text().split() for length in (2, 3)]
             lost.extend(int(home) == raylet for _, home in marks)
+            for length in (2, 3):
+                wait_for_a_checkpoint(folder / f"env.episode_length={length},seed=0")
             (elsewhere,) = [int(pid) for pid, home in marks if int(home) != raylet]
             os.kill(elsewhere, signal.SIGKILL)
             cluster.remove_node(spare, allow_graceful=False)
