@@ -80,3 +80,11 @@ def keys_unchecked():
     """For tests that vmap a scan over keys: jax's checker takes vmap's own transposition of the keys for a use."""
     with jax.debug_key_reuse(False):
         yield
+
+
+@pytest.fixture
+def keys_unchecked_in_threads():
+    """As `keys_unchecked`, which holds for its own thread alone: programs are compiled on others."""
+    jax.config.update("jax_debug_key_reuse", False)
+    yield
+    jax.config.update("jax_debug_key_reuse", True)

@@ -159,16 +159,8 @@ def is_key(x):
 # Sweeps.
 
 
-@pytest.fixture
-def keys_unchecked_everywhere():
-    """As `keys_unchecked`, which holds for its own thread alone: programs are compiled on others."""
-    jax.config.update("jax_debug_key_reuse", False)
-    yield
-    jax.config.update("jax_debug_key_reuse", True)
-
-
 @pytest.mark.parametrize("mapping", ["map", "vmap"])
-def test_members_that_do_not_divide_over_the_devices_share_them_all(mapping, learner, keys_unchecked_everywhere):
+def test_members_that_do_not_divide_over_the_devices_share_them_all(mapping, learner, keys_unchecked_in_threads):
     """Three on two devices: each is split, and is what it would be alone."""
     config = jaxrl.configure({}, BASE | LEARNERS["continuous"])
     mesh = sharding.mesh(jax.devices()[:2])

@@ -218,14 +218,6 @@ def test_whole_members_on_each_device_are_the_runs_they_would_be_on_one(whole, t
         assert same(folder, whole.workdir / folder.name)
 
 
-@pytest.fixture
-def keys_unchecked_in_threads():
-    """As `keys_unchecked`, which holds for its own thread alone: programs are compiled on others."""
-    jax.config.update("jax_debug_key_reuse", False)
-    yield
-    jax.config.update("jax_debug_key_reuse", True)
-
-
 @pytest.mark.parametrize("mapping", ["map", "vmap"])
 def test_devices_with_members_of_their_own_exchange_nothing(mapping, keys_unchecked_in_threads):
     config = jaxrl.configure(EXPERIMENT)
