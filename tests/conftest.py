@@ -18,8 +18,13 @@ def cache_folder() -> str:
 
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-if "--xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+# Eight devices meet for each sum, on as few cores as there are: where others compute too, that may take a while.
+for name, number in {
+    "xla_force_host_platform_device_count": 8,
+    "xla_cpu_collective_call_terminate_timeout_seconds": 300,
+}.items():
+    if f"--{name}" not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --{name}={number}".strip()
 if not os.environ.get("DISPLAY"):
     os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo looks at it once, as it is imported
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache_folder())

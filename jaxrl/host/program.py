@@ -17,6 +17,7 @@ from jaxrl import envs
 from jaxrl.acting import epoch as epochs
 from jaxrl.acting import hosted
 from jaxrl.find import find
+from jaxrl.functional import members
 from jaxrl.host import evaluation, sharding
 from jaxrl.types import Algorithm, ConfigError, Environment, PyTree, TrainState
 
@@ -91,6 +92,14 @@ def _evaluation(config, algorithm, mesh):
     return evaluate
 
 
+def in_turn(source: Source) -> Source:
+    """The functions, of which `jax.vmap` gives each member the bits it has alone; at the price of side by side."""
+    if not source.env.spec.traceable:
+        return source
+    evaluate = source.evaluate and members.in_turn(source.evaluate)
+    return source._replace(init=members.in_turn(source.init), epoch=members.in_turn(source.epoch), evaluate=evaluate)
+
+
 def compile(source: Source, mesh: Mesh, seed: int) -> Program:
     """Compiles all programs of a run, at once where there are several cores."""
     if not source.env.spec.traceable:
@@ -110,7 +119,7 @@ def compile(source: Source, mesh: Mesh, seed: int) -> Program:
         evaluate = jax.jit(sharding.over(source.evaluate, mesh), out_shardings=everywhere)
         jobs["evaluate"] = (evaluate, template.agent, scalar(jnp.uint32), scalar(jnp.int32))
     # What runs once is not worth optimising.
-    options = {"init": QUICKLY} if mesh.devices.flat[0].platform == "cpu" else {}
+    options = {"init": QUICKLY} if sharding.is_cpu(mesh) else {}
 
     def build(name):
         function, *arguments = jobs[name]

@@ -88,6 +88,11 @@ def whole(leaf: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
     return leaf
 
 
+def is_cpu(mesh: Mesh) -> bool:
+    """Whether the devices are CPUs."""
+    return mesh.devices.flat[0].platform == "cpu"
+
+
 def is_local(mesh: Mesh) -> bool:
     """Whether all devices are of this process."""
     return mesh.local_mesh.size == mesh.size

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxrl
-from jaxrl.host import program, sharding
+from jaxrl.host import checkpoint, program, sharding
 from jaxrl.host.sweeping import wave
 from tests.host import hlo, shared_environments
 
@@ -157,6 +157,25 @@ def is_key(x):
 
 
 # Sweeps.
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_vmapped_seed_is_the_seed_alone_bit_for_bit(name):
+    """What a user maps by hand, as in the README, over seeds and over the numbers of Hyper."""
+    learner = jaxrl.build(jaxrl.configure({}, BASE | LEARNERS[name] | {"eval.episodes": 8}))
+    seeds, hyper = jnp.arange(3, dtype=jnp.uint32), learner.algorithm.hyper
+    hypers = jax.tree.map(lambda x: jnp.full(3, x, jnp.float32), hyper)._replace(
+        learning_rate=jnp.float32([1e-3, 3e-3, 2e-4])
+    )
+    mapped = jax.jit(jax.vmap(learner.init))(seeds, hypers)
+    mapped, rows = jax.jit(jax.vmap(learner.epoch, in_axes=(0, None)))(mapped, UPDATES)
+    rows |= jax.jit(jax.vmap(learner.evaluate, in_axes=(0, None, 0)))(mapped.agent, jnp.uint32(7), mapped.iterations)
+    init, epoch, evaluate = map(jax.jit, (learner.init, learner.epoch, learner.evaluate))
+    for i in range(3):
+        state, row = epoch(init(seeds[i], jax.tree.map(lambda x: x[i], hypers)), UPDATES)  # noqa: B023
+        row |= evaluate(state.agent, jnp.uint32(7), state.iterations)
+        assert checkpoint.fingerprint(state) == checkpoint.fingerprint(jax.tree.map(lambda x: x[i], mapped))  # noqa: B023
+        alike(jax.tree.map(lambda x: x[i], rows), row, rtol=0)  # noqa: B023
 
 
 @pytest.mark.parametrize("mapping", ["map", "vmap"])

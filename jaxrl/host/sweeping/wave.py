@@ -17,7 +17,7 @@ from jaxrl.types import PyTree, TrainState
 
 # How members share the program. `map` trains them one after the other in it: each is then compiled as it would be
 # alone, and gives the same bits. `vmap` trains them side by side, as an accelerator wants it; sums then run in another
-# order, which on a CPU costs bits and (measured: benchmarks/sweep.py) gains nothing.
+# order, which on a CPU costs bits and gains a tenth at most (measured: benchmarks/sweep.py).
 MAPPINGS: dict[str, Callable] = {
     "map": lambda function, arguments: jax.lax.map(lambda mapped: function(*mapped), arguments),
     "vmap": lambda function, arguments: jax.vmap(function)(*arguments),
@@ -41,7 +41,7 @@ class Wave(NamedTuple):
 
 def default_mapping(mesh: Mesh) -> str:
     """'map' on a CPU, 'vmap' elsewhere."""
-    return "map" if mesh.devices.flat[0].platform == "cpu" else "vmap"
+    return "map" if sharding.is_cpu(mesh) else "vmap"
 
 
 def compile(config: ConfigDict, hyper: PyTree, size: int, mesh: Mesh, mapping: str) -> Wave:
@@ -87,7 +87,7 @@ def compile(config: ConfigDict, hyper: PyTree, size: int, mesh: Mesh, mapping: s
         seeds_and_iterations = numbers(np.uint32), numbers(np.int32)
         jobs["evaluate"] = (jax.jit(evaluate, out_shardings=by_run), states.agent, *seeds_and_iterations)
     # What runs once for each member is not worth optimising; as in `program.compile`, so that its bits are the same.
-    options = {"init": program.QUICKLY} if mesh.devices.flat[0].platform == "cpu" else {}
+    options = {"init": program.QUICKLY} if sharding.is_cpu(mesh) else {}
 
     def build(name):
         function, *arguments = jobs[name]
