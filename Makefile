@@ -13,12 +13,13 @@ RUN = $(VENV)/bin/python
 INSTALL = $(RUN) -m pip --disable-pip-version-check -qq install --constraint constraints.txt --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint docs clean
+.PHONY: help setup train test test-slow lint docs clean
 
 help:
 	@echo 'make train    train $(EXPERIMENT) into $(WORKDIR); once more: go on where it stopped'
 	@echo '                EXPERIMENT=ant  WORKDIR=runs/x  ARGS="--config.seed=3 --config.total_env_steps=200000"'
 	@echo 'make test     run the tests;  TESTS=tests/functional  ARGS="-k gae"'
+	@echo 'make test-slow run those that take long: every experiment, several processes, whole trainings'
 	@echo 'make lint     check the style'
 	@echo 'make docs     build the documentation into site/'
 	@echo 'make setup    install into $(VENV);  PYTHON=python3.12  EXTRAS=cuda12, cuda13, tpu, torch, wandb, or a suite of environments'
@@ -28,7 +29,10 @@ train: $(VENV)/installed
 	@$(RUN) -m jaxrl.train --config=experiments/$(EXPERIMENT).py --workdir=$(WORKDIR) $(ARGS)
 
 test: $(VENV)/installed-test
-	@$(RUN) -m pytest -q -m 'not extra' $(TESTS) $(ARGS)
+	@$(RUN) -m pytest -q -m 'not extra and not slow' $(TESTS) $(ARGS)
+
+test-slow: $(VENV)/installed-test
+	@$(RUN) -m pytest -q -m 'slow and not extra' $(TESTS) $(ARGS)
 
 lint: $(VENV)/installed-test
 	@$(RUN) -m ruff check .

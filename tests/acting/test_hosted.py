@@ -12,6 +12,8 @@ from jaxrl.algorithms.ppo import agent
 from jaxrl.host import evaluation
 from jaxrl.types import Environment
 
+pytestmark = pytest.mark.slow
+
 
 def config(**overrides):
     base = {

@@ -12,6 +12,8 @@ import pytest
 import jaxrl
 from jaxrl.algorithms.ppo import by_hand
 
+pytestmark = pytest.mark.slow
+
 T, N = 8, 8
 OVERRIDES = {
     "env.suite": "probe",

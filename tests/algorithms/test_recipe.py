@@ -15,6 +15,8 @@ from jaxrl.host import guard
 from jaxrl.networks import actor_critic
 from jaxrl.types import ConfigError, Discrete, MultiDiscrete
 
+pytestmark = pytest.mark.slow
+
 GAMMA = 0.9
 
 

@@ -9,6 +9,8 @@ import jaxrl
 from jaxrl.acting import rollout, statistics
 from jaxrl.functional import minibatches
 
+pytestmark = pytest.mark.slow
+
 NUM_ENVS, LENGTH = 8, 12
 
 

@@ -12,6 +12,8 @@ from jaxrl.envs import probe, wrappers
 from jaxrl.functional import masked, normalize, returns
 from jaxrl.types import Box, Environment, Rollout, Spec
 
+pytestmark = pytest.mark.slow
+
 GAMMA = 0.9
 
 

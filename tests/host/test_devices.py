@@ -13,6 +13,8 @@ from jaxrl.host import checkpoint, program, sharding
 from jaxrl.host.sweeping import wave
 from tests.host import hlo, shared_environments
 
+pytestmark = pytest.mark.slow
+
 BASE = {
     "env.suite": "probe",
     "env.name": "target",

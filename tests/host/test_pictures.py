@@ -19,6 +19,8 @@ from jaxrl import envs, find
 from jaxrl.host import checkpoint, recording, run_folder, video, viewer
 from jaxrl.types import ConfigError, TrainState
 
+pytestmark = pytest.mark.slow
+
 play = importlib.import_module("jaxrl.play")
 
 XML = """

@@ -15,6 +15,8 @@ from jaxrl.host.sweeping import groups, wave
 from jaxrl.types import ConfigError
 from tests.host.test_sweep_fleet import EXPERIMENT, child, digests, door, one_device, rows, told  # noqa: F401
 
+pytestmark = pytest.mark.slow
+
 RANGES = {"ppo.learning_rate": "loguniform(1e-4,1e-2)", "ppo.entropy_cost": "loguniform(1e-4,1e-1)"}
 SWEEP = f"--sweep={' '.join(f'{name}={range_}' for name, range_ in RANGES.items())}"
 TARGET = {"env.name": "target", "checkpoint.keep_latest": 9}

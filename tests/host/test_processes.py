@@ -20,6 +20,8 @@ import jaxrl
 from jaxrl.host import checkpoint, lifeline, processes, program, sharding
 from jaxrl.types import ConfigError
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 EXPERIMENT = HERE / "processes_experiment.py"
 NOTICED_S = 5.0  # in which a process that was killed is noticed; stated in docs/pods.md

@@ -16,6 +16,8 @@ import jaxrl
 from jaxrl.host import program, sharding
 from jaxrl.host.sweeping import wave
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 EXPERIMENT = HERE / "probe_experiment.py"
 RATES = {"ppo.learning_rate": [1e-4, 1e-3]}

@@ -7,6 +7,8 @@ import pytest
 from jaxrl.host import config as configs
 from jaxrl.host.sweeping import groups, members
 
+pytestmark = pytest.mark.slow
+
 EXPERIMENT = Path(__file__).parent / "probe_experiment.py"
 
 

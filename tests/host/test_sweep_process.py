@@ -11,6 +11,8 @@ from jaxrl.host.checkpoint import SCORE
 from jaxrl.host.engines.ray import process
 from jaxrl.host.engines.ray.process import Job, LostRunError, Process
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 CLOCK = {"env.name": "clock", "env.episode_length": 5, "total_env_steps": 512, "writers": ("jsonl",)}
