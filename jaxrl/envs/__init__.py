@@ -13,8 +13,11 @@ from jaxrl.types import ConfigError, Environment, PyTree
 # Files of this folder that are no suites.
 HELPERS = (
     "check",
+    "child",
     "dlpack",
     "folding",
+    "gymnasium_server",
+    "gymnasium_workers",
     "options",
     "randomization",
     "spaces",

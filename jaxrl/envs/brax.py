@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jaxrl.envs import Control, Scene, randomization, wrappers
+from jaxrl.envs.gymnasium_server import silent_mujoco
 from jaxrl.find import nearest
 from jaxrl.types import Box, ConfigError, Environment, Spec
 
@@ -147,12 +148,5 @@ def quiet():
     aside = io.StringIO()
     with warnings.catch_warnings(), contextlib.redirect_stdout(aside), contextlib.redirect_stderr(aside):
         warnings.simplefilter("ignore")
-        import mujoco  # Brax reads its models with it
-
-        # MuJoCo warns from C, past Python's streams, and would leave a MUJOCO_LOG.TXT wherever the user stands.
-        handler = mujoco.get_mju_user_warning()
-        mujoco.set_mju_user_warning(lambda message: None)
-        try:
+        with silent_mujoco():
             yield
-        finally:
-            mujoco.set_mju_user_warning(handler)

@@ -4,6 +4,10 @@ Needs the extra [gymnasium]. A bounded action lies in [-1, 1] for the policy, wh
 is stretched to the bounds of the environment here. A number that stands for one of n states is shown as one of n ones;
 images of bytes stay uint8, other numbers become float32.
 
+They are stepped one after the other, by as many processes at once as there are cores; what comes out is the same to the
+bit as from one. `config.env.vectorization=sync` keeps them in this process, as debuggers and environments that look at
+what else there is in it want it; then, and where they are few, nothing is started.
+
 Letters in shapes: N environments.
 """
 
@@ -13,14 +17,13 @@ from collections.abc import Callable
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from PIL import Image
 
-from jaxrl.envs import Camera, Control, Scene
+from jaxrl.envs import Camera, Control, Scene, gymnasium_server, gymnasium_workers
 from jaxrl.find import nearest
 from jaxrl.types import Box, ConfigError, Discrete, Environment, MultiDiscrete, PyTree, Spec, Timestep
 
-LIMITS = {"episode_length": (0, 10_000_000), "pixels": (0, 4096)}
-CHOICES = {"vectorization": ("sync", "async"), "autoreset": ("same_step", "next_step")}
+LIMITS = {"episode_length": (0, 10_000_000), "pixels": (0, 4096), "num_workers": (0, 4096)}
+CHOICES = {"vectorization": ("workers", "sync", "async"), "autoreset": ("same_step", "next_step")}
 
 
 def default_config() -> ConfigDict:
@@ -30,7 +33,8 @@ def default_config() -> ConfigDict:
     config.name = "CartPole-v1"  # as gymnasium.make takes it; 'your_module:Name-v0' imports your module first
     config.episode_length = 0  # steps after which an episode is truncated; 0 = as the environment has it
     config.pixels = 0  # side of the square image, uint8 [pixels, pixels, 3], of what it renders; 0 = its observation
-    config.vectorization = "sync"  # sync: in this process, one after the other; async: a process for each
+    config.vectorization = "workers"  # processes with a share of them each; sync: in this process; async: one for each
+    config.num_workers = 0  # processes of vectorization=workers; 0 = one a core, if that gives each 16 environments
     config.autoreset = (
         "same_step"  # where a new episode begins: same_step as the end, or next_step, which nobody learns from
     )
@@ -54,7 +58,13 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
         ConfigError: gymnasium is missing, has no such environment or cannot make it, or its spaces are not among ours.
     """
     del restarts
-    return _build(config, _load(config, num_envs))
+    num_workers = gymnasium_workers.number(config.num_workers, num_envs) if config.vectorization == "workers" else 1
+    envs = _load(config, num_envs if num_workers == 1 else 1)
+    if num_workers == 1:
+        return _build(config, envs, num_envs, gymnasium_server.Here(envs))
+    envs.close()  # it has told its spaces
+    setting = f"config.env.name={config.name!r} in a process of its own (config.env.vectorization=sync: in this one)"
+    return _build(config, envs, num_envs, gymnasium_workers.Workers(_made(config), num_envs, num_workers, setting))
 
 
 def scene(config: ConfigDict) -> Scene | None:
@@ -64,7 +74,7 @@ def scene(config: ConfigDict) -> Scene | None:
     theirs = envs.envs[0].unwrapped
     if not (hasattr(theirs, "data") and type(getattr(theirs, "model", None)).__name__ == "MjModel"):
         return None
-    return Scene(theirs.model, lambda env_state: theirs.data.qpos[None].copy(), float(theirs.dt), _build(config, envs))
+    return Scene(theirs.model, lambda env_state: theirs.data.qpos[None].copy(), float(theirs.dt), _alone(config, envs))
 
 
 def camera(config: ConfigDict) -> Camera | None:
@@ -81,7 +91,7 @@ def camera(config: ConfigDict) -> Camera | None:
             cause = " ".join(str(error).split())
             raise ConfigError(f"config.env.name={config.name!r} cannot be drawn ({cause})") from error
 
-    return Camera(look, 1.0 / rendered.metadata.get("render_fps", 30), _build(config, rendered))
+    return Camera(look, 1.0 / rendered.metadata.get("render_fps", 30), _alone(config, rendered))
 
 
 def _in_this_process(config):
@@ -91,20 +101,35 @@ def _in_this_process(config):
     return config
 
 
-def _build(config, envs) -> Environment:
-    """Ours, of gymnasium's vector environment."""
-    num_envs = envs.num_envs
+def _alone(config, envs) -> Environment:
+    return _build(config, envs, 1, gymnasium_server.Here(envs))
+
+
+def _build(config, envs, num_envs, vector) -> Environment:
+    """Ours, of N environments that are stepped by `vector`; `envs` are gymnasium's, as many as there are, or one."""
     space, act = action_space(config.name, envs.single_action_space)
     see = observations(config.name, envs.single_observation_space)
     limit = config.episode_length or envs.spec.max_episode_steps or 1
+    everyone = np.ones(num_envs, bool)
+    ended = ~everyone  # in the step before
 
     def reset(key):
+        nonlocal ended
         seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
-        obs, _ = envs.reset(seed=seed)
-        no = np.zeros(num_envs, bool)
-        return (), Timestep(see(obs), np.zeros(num_envs, np.float32), no, no, see(obs), {}, ~no)
+        obs, ended = see(vector.reset(seed)), ~everyone
+        return (), Timestep(obs, np.zeros(num_envs, np.float32), ~everyone, ~everyone, obs, {}, everyone)
 
-    step = (_same_step if config.autoreset == "same_step" else _next_step)(envs, act, see)
+    def step(state, action):
+        nonlocal ended
+        obs, reward, terminated, truncated, final = vector.step(act(action))
+        obs = see(obs)
+        final = obs if final is None else see(final)
+        # Those that begin anew in the step after an end do it whatever the action.
+        valid = everyone if config.autoreset == "same_step" else ~ended
+        ended = terminated | truncated
+        # An environment may say both; a task that has ended is worth nothing more.
+        return state, Timestep(obs, np.float32(reward), terminated, truncated & ~terminated, final, {}, valid)
+
     shown = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), see(envs.observation_space.sample()))
     return Environment(reset, step, Spec(num_envs, shown, space, limit, traceable=False))
 
@@ -120,40 +145,6 @@ def control(config: ConfigDict) -> Control:
     if not isinstance(theirs, library().spaces.Box):
         return Control(seconds)
     return Control(seconds, theirs.low.astype(np.float32), theirs.high.astype(np.float32))
-
-
-def _same_step(envs, act: Callable, see: Callable) -> Callable:
-    """A step of environments that begin anew in the step that ends an episode, and tell how that one ended."""
-
-    def step(state, action):
-        obs, reward, terminated, truncated, info = envs.step(act(action))
-        final = obs
-        if "final_obs" in info:
-            final = jax.tree.map(np.copy, obs)
-            for i in np.flatnonzero(info["_final_obs"]):
-                jax.tree.map(lambda all, one, i=i: all.__setitem__(i, one), final, info["final_obs"][i])
-        return state, _timestep(see(obs), reward, terminated, truncated, see(final), np.ones_like(terminated))
-
-    return step
-
-
-def _next_step(envs, act: Callable, see: Callable) -> Callable:
-    """A step of environments that begin anew in the step after the end of an episode, whatever the action."""
-    ended = np.zeros(envs.num_envs, bool)
-
-    def step(state, action):
-        nonlocal ended
-        obs, reward, terminated, truncated, _ = envs.step(act(action))
-        valid, ended = ~ended, terminated | truncated
-        obs = see(obs)
-        return state, _timestep(obs, reward, terminated, truncated, obs, valid)
-
-    return step
-
-
-def _timestep(obs, reward, terminated, truncated, final_obs, valid):
-    # An environment may say both; a task that has ended is worth nothing more.
-    return Timestep(obs, np.float32(reward), terminated, truncated & ~terminated, final_obs, {}, valid)
 
 
 def library():
@@ -175,14 +166,7 @@ def _load(config, num_envs, **options):
             importlib.import_module(module)
         if name not in gymnasium.registry:
             raise ConfigError(f"config.env.name={config.name!r} is not in gymnasium; {nearest(name, names())}")
-        return gymnasium.make_vec(
-            name,
-            num_envs,
-            vectorization_mode=config.vectorization,
-            vector_kwargs={"autoreset_mode": gymnasium.vector.AutoresetMode[config.autoreset.upper()]},
-            **({"max_episode_steps": config.episode_length} if config.episode_length else {}),
-            **({"render_mode": "rgb_array", "wrappers": (_photographer(config.pixels),)} if config.pixels else options),
-        )
+        return gymnasium_server.load(_made(config)._replace(**options), num_envs)
     except (ImportError, gymnasium.error.Error) as error:  # what it needs is not installed
         cause = " ".join(str(error).split())
         raise ConfigError(
@@ -198,18 +182,12 @@ def _load(config, num_envs, **options):
         ) from error
 
 
-def _photographer(side: int) -> Callable:
-    """A wrapper that shows what an environment renders."""
-    gymnasium = library()
-    space = gymnasium.spaces.Box(0, 255, (side, side, 3), np.uint8)
-
-    def shrink(image):
-        return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BOX))
-
-    def wrap(env):
-        return gymnasium.wrappers.TransformObservation(gymnasium.wrappers.AddRenderObservation(env), shrink, space)
-
-    return wrap
+def _made(config):
+    """What an environment of the config is made of, once its module has been imported."""
+    spec = library().registry[config.name.rpartition(":")[2]]
+    # One that shares itself out is, in each of the places, in that process.
+    vectorization = "async" if config.vectorization == "async" else "sync"
+    return gymnasium_server.Made(spec, vectorization, config.autoreset, config.episode_length, config.pixels)
 
 
 def action_space(name, theirs):

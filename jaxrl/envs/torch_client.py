@@ -4,22 +4,14 @@ What is returned lies in memory that both processes have, and is overwritten wit
 """
 
 import inspect
-import os
-import signal
-import socket
-import subprocess
-import tempfile
 import types
-import weakref
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxrl.envs import torch_server
+from jaxrl.envs.child import Child
 from jaxrl.types import ConfigError
-
-CLOSING_S = 10.0  # seconds that a simulator has to end when nobody needs it any more
 
 
 class Client:
@@ -35,17 +27,16 @@ class Client:
     """
 
     def __init__(self, python: str, name: str, options: dict[str, Any]):
-        self._setting = f"config.env.name={name!r} under config.env.python={python!r}"
-        self._process, connection, memory, self._log = _start(python)
-        self.close = weakref.finalize(self, _end, self._process, connection, memory, self._log)
-        self._wire = torch_server.Wire(connection, memory, lambda: self._process.poll() is None)
+        setting = f"config.env.name={name!r} under config.env.python={python!r}"
+        self.child = Child(python, torch_server, setting)
+        self.close = self.child.close
         self._counter = None
         try:
             told = self._ask({"simulator": name, "options": options}, protocol=torch_server.PROTOCOL)
             if told["protocol"] != torch_server.PROTOCOL:
-                raise ConfigError(f"{self._setting} speaks protocol {told['protocol']}, not {torch_server.PROTOCOL}.")
+                raise ConfigError(f"{setting} speaks protocol {told['protocol']}, not {torch_server.PROTOCOL}.")
             if told["is_vmas"]:
-                raise ConfigError(f"{self._setting} makes a VMAS environment, which is not served; leave python empty.")
+                raise ConfigError(f"{setting} makes a VMAS environment, which is not served; leave python empty.")
         except ConfigError:
             self.close()
             raise
@@ -81,27 +72,11 @@ class Client:
 
     def _ask(self, tree, **message):
         """Sends a request, keeps what is told with the reply, and returns its line."""
-        if not self.close.alive:
-            raise ConfigError(f"{self._setting} {self._epitaph()}")
-        try:
-            self._wire.send(tree, **message)
-            told, message = self._wire.receive()
-        except (EOFError, ConnectionError):
-            raise ConfigError(f"{self._setting} {self._epitaph()}") from None
-        if "error" in message:
-            raise ConfigError(f"{self._setting} fails ({message['error']}); its output is in {self._log}.")
+        told, message = self.child.ask(tree, **message)
         self._returned, self._state, self._count = told["returned"], told["state"], told["counter"]
         if self._counter:
             setattr(self, self._counter, self._count)
         return message
-
-    def _epitaph(self):
-        self.close()
-        status = self._process.returncode
-        how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-        said = [line for line in Path(self._log).read_text(errors="replace").splitlines() if line.strip()]
-        last = f"; the last that it said: {said[-1].strip()[:200]}" if said else ""
-        return f"has ended ({how}){last}; its output is in {self._log}."
 
 
 class _Flags:
@@ -117,50 +92,3 @@ class _Flags:
 
     def fill_(self, value):
         self._fill(value)
-
-
-def _start(python):
-    """(process, our end of the socket, descriptor of the memory, path of what the process says)."""
-    ours, theirs = socket.socketpair()
-    memory = _memory()
-    with theirs, tempfile.NamedTemporaryFile(prefix="jaxrl-simulator-", suffix=".log", delete=False) as log:
-        command = [os.path.expanduser(python), torch_server.__file__, str(theirs.fileno()), str(memory)]
-        try:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=(theirs.fileno(), memory),
-                start_new_session=True,  # Ctrl-C is for us: what is learned is saved before this ends
-            )
-        except OSError as mistake:
-            ours.close()
-            os.close(memory)
-            os.remove(log.name)
-            raise ConfigError(
-                f"config.env.python={python!r} cannot be started ({mistake.strerror}); give the path of a Python "
-                "that has the simulator, such as .venv-isaac/bin/python."
-            ) from None
-    return process, ours, memory, log.name
-
-
-def _memory():
-    """Descriptor of a file without a name that both can map."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("jaxrl")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
-
-
-def _end(process, connection, memory, log):
-    """Ends the process; what it said is kept if it failed."""
-    connection.close()
-    os.close(memory)
-    try:
-        process.wait(CLOSING_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    if process.returncode == 0:
-        Path(log).unlink(missing_ok=True)

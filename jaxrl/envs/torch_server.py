@@ -1,6 +1,6 @@
 """Serves a torch simulator from a process of its own, under a Python of its own: Isaac Gym's, which must be <= 3.8.
 
-`torch_client.py` starts this file as a script, with two descriptors that it hands down: a socket, and memory that both
+`child.py` starts this file as a script, with two descriptors that it hands down: a socket, and memory that both
 map. Nothing of it has a name on the machine, so nothing is left of it when either side dies, and each sees at once
 that the other is gone. The file is complete in itself: Python 3.7, NumPy and torch are all that it needs.
 
@@ -46,6 +46,7 @@ class Wire:
         connection.settimeout(1.0)
         self._socket, self._memory, self._is_alive = connection, memory, is_alive
         self._sent, self._received = {}, []  # form -> (number, views); (form, views)
+        self.has_failed = False
 
     def send(self, tree, **message):
         """Sends a tree, and what else the line is to say."""
@@ -69,6 +70,12 @@ class Wire:
                 view.numpy()[...] = leaf.detach().numpy()
         message.update(number=known[0], values=values)
         self._socket.sendall(json.dumps(message).encode() + b"\n")
+
+    def fail(self, mistake):
+        """Tells the other end, in one line, why it gets no answer, and the log all of it."""
+        self.has_failed = True
+        traceback.print_exc()
+        self.send(None, error=" ".join(f"{type(mistake).__name__}: {mistake}".split()))
 
     def receive(self):
         """The tree, in memory that the other end will write into again, and the line; EOFError if nobody is there."""
@@ -173,11 +180,6 @@ def value(simulator, *names):
     return found and getattr(*found)
 
 
-def line(mistake):
-    """An exception in one line."""
-    return " ".join(f"{type(mistake).__name__}: {mistake}".split())
-
-
 def make(name, options):
     """The simulator that a function at a dotted path makes of these options."""
     path, _, name = name.rpartition(".")
@@ -254,8 +256,7 @@ def serve(wire):
             device = next((leaf.device for leaf in tensors(returned)), device)
             answer(returned)
         except Exception as mistake:  # a simulator may fail in any way
-            traceback.print_exc()
-            wire.send(None, error=line(mistake))
+            wire.fail(mistake)
     close = value(simulator, "close")
     if close is not None:
         close()
@@ -279,8 +280,8 @@ def own(tree, devices):
     return tree.to(next(devices), copy=True) if hasattr(tree, "detach") else tree
 
 
-def main():
-    sys.path[0] = os.getcwd()  # as python -m has it; the folder of this file has modules called gymnasium and brax
+def attend(serve):
+    """What a script does whom a `child.Child` has started: `serve(wire)`; its exit status says whether it failed."""
     descriptors, parent = [int(each) for each in sys.argv[1:]], os.getppid()
     for each in descriptors:
         os.set_inheritable(each, False)
@@ -290,9 +291,10 @@ def main():
     except (EOFError, ConnectionError):  # nobody is there any more
         pass
     except Exception as mistake:
-        traceback.print_exc()
-        wire.send(None, error=line(mistake))
+        wire.fail(mistake)
+    sys.exit(wire.has_failed)
 
 
 if __name__ == "__main__":
-    main()
+    sys.path[0] = os.getcwd()  # as python -m has it; the folder of this file has modules called gymnasium and brax
+    attend(serve)

@@ -1,5 +1,7 @@
 """Gymnasium's environments: what is learned from, in both of its ways to begin anew, and what an end is worth."""
 
+import os
+import signal
 import sys
 
 import jax
@@ -11,6 +13,7 @@ import jaxrl
 from jaxrl.acting import hosted
 from jaxrl.algorithms.ppo import agent
 from jaxrl.envs import gymnasium as suite
+from jaxrl.envs import gymnasium_workers
 from jaxrl.types import Box, ConfigError, Discrete, MultiDiscrete
 
 GAMMA = 0.9
@@ -145,6 +148,86 @@ def test_a_clock_that_truncates_does_not_change_what_states_are_worth(counter, a
     _, _, memo = algorithm.act(state.agent, (), obs, jnp.zeros(2, bool), jax.random.key(0))
     np.testing.assert_allclose(memo.value, 1 / (1 - GAMMA), rtol=0.01)
     assert metrics["rollout/episode_length"] == 5
+
+
+@pytest.fixture
+def dice():
+    """An environment of random numbers, some in a dictionary, whose episodes end when they like."""
+    gymnasium = pytest.importorskip("gymnasium")
+
+    class Dice(gymnasium.Env):
+        def __init__(self, fault=""):
+            box = gymnasium.spaces.Box(-9, 9, (2,), np.float64)
+            self.observation_space = gymnasium.spaces.Dict(numbers=box, face=gymnasium.spaces.Discrete(6))
+            self.action_space, self.fault = gymnasium.spaces.Discrete(3), fault
+
+        def see(self):
+            return {"numbers": self.np_random.uniform(-9, 9, 2), "face": int(self.np_random.integers(6))}
+
+        def reset(self, seed=None, options=None):
+            super().reset(seed=seed)
+            return self.see(), {}
+
+        def step(self, action):
+            if self.fault == "raises":
+                raise RuntimeError("no dice\nat all")
+            if self.fault == "dies":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return self.see(), float(action) + self.np_random.random(), self.np_random.random() < 0.2, False, {}
+
+    for fault in ("", "raises", "dies"):
+        gymnasium.register(f"Dice{fault}-v0", entry_point=Dice, max_episode_steps=7, kwargs={"fault": fault})
+    yield
+    for fault in ("", "raises", "dies"):
+        del gymnasium.registry[f"Dice{fault}-v0"]
+
+
+def shown(name, **options):
+    """All that 40 steps of five environments show, twice from a reset."""
+    env, rng, seen = make(name, 5, **options), np.random.default_rng(0), []
+    for seed in (0, 1):
+        state, timestep = env.reset(jax.random.key(seed))
+        seen.append(timestep)
+        for _ in range(40):
+            state, timestep = env.step(state, rng.integers(0, 3, 5))
+            seen.append(timestep)
+    return seen
+
+
+@pytest.mark.gymnasium
+@pytest.mark.parametrize("autoreset", ["same_step", "next_step"])
+def test_several_processes_show_what_one_does_bit_for_bit(dice, autoreset):
+    """The classes are of this function: they go to the other processes by value."""
+    one = shown("Dice-v0", autoreset=autoreset, vectorization="sync")
+    three = shown("Dice-v0", autoreset=autoreset, num_workers=3)
+    jax.tree.map(np.testing.assert_array_equal, one, three)
+    assert any(each.terminated.any() for each in one) and any(each.truncated.any() for each in one)
+    assert jax.tree.map(lambda x: x.dtype, one) == jax.tree.map(lambda x: x.dtype, three)
+
+
+@pytest.mark.gymnasium
+def test_several_processes_draw_what_one_does(counter):
+    one = play(make("Counter-v0", pixels=2, vectorization="sync"), 6)
+    jax.tree.map(np.testing.assert_array_equal, one, play(make("Counter-v0", pixels=2, num_workers=2), 6))
+
+
+@pytest.mark.gymnasium
+@pytest.mark.parametrize(
+    ("fault", "said"), [("raises", r"fails \(RuntimeError: no dice at all\)"), ("dies", r"has ended \(SIGKILL\)")]
+)
+def test_an_environment_that_fails_in_a_process_of_its_own_is_one_line(dice, fault, said):
+    env = make(f"Dice{fault}-v0", num_workers=2)
+    state, _ = env.reset(jax.random.key(0))
+    with pytest.raises(ConfigError, match=rf"^[^\n]*vectorization=sync: in this one\) {said}[^\n]*$"):
+        env.step(state, np.zeros(2, int))
+    with pytest.raises(ConfigError, match=r"^[^\n]*has ended[^\n]*$"):  # and no answer to the question before
+        env.step(state, np.zeros(2, int))
+
+
+def test_a_process_for_each_core_if_that_gives_each_enough(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8), raising=False)
+    assert [gymnasium_workers.number(0, num_envs) for num_envs in (1, 16, 31, 32, 127, 4096)] == [1, 1, 1, 2, 7, 8]
+    assert [gymnasium_workers.number(3, num_envs) for num_envs in (1, 2, 64)] == [1, 2, 3]
 
 
 @pytest.mark.gymnasium

@@ -268,7 +268,7 @@ def test_a_process_that_dies_is_one_line_with_the_last_that_it_said():
 def test_a_process_that_is_killed_between_two_steps_is_one_line():
     simulator = torch_client.Client(sys.executable, "users_simulators.Simulator", {"num_envs": N})
     simulator.reset()
-    os.kill(simulator._process.pid, signal.SIGKILL)
+    os.kill(simulator.child.process.pid, signal.SIGKILL)
     assert "has ended (SIGKILL); its output is in " in mistake_of(simulator.reset)
 
 
@@ -314,7 +314,7 @@ def test_a_process_that_nobody_needs_closes_its_simulator_and_leaves_nothing(use
     monkeypatch.setenv("ENDED", str(users_modules / "ended"))
     before = set(users_modules.iterdir())
     simulator = torch_client.Client(sys.executable, "users_simulators.Ends", {"num_envs": N})
-    process = simulator._process
+    process = simulator.child.process
     del simulator
     gc.collect()
     assert process.returncode == 0
@@ -328,7 +328,7 @@ def test_a_process_ends_when_the_one_that_learns_is_killed():
     script = (
         "import sys\nfrom jaxrl.envs import torch_client\n"
         f"client = torch_client.Client(sys.executable, 'users_simulators.Simulator', {{'num_envs': {N}}})\n"
-        "print(client._process.pid, flush=True)\nsys.stdin.read()"
+        "print(client.child.process.pid, flush=True)\nsys.stdin.read()"
     )
     path = f"{HERE.parent.parent}:{os.environ['PYTHONPATH']}"
     learner = subprocess.Popen(
