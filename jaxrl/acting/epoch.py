@@ -25,6 +25,7 @@ def make(env: Environment, algorithm: Algorithm) -> tuple[Callable, Callable]:
         agent = look_around(env, algorithm, algorithm.init(agent_key, hyper), look_key)
         return TrainState(agent, start(env, algorithm, actor_key), key, jnp.int32(0))
 
+    @jax.jit  # so that it is traced once
     def iterate(state: TrainState, finished: statistics.Finished):
         key, act_key, learn_key = jax.random.split(state.key, 3)
         actor, finished, experience = rollout(env, algorithm, state.agent, state.actor, finished, act_key)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxrl
+from jaxrl.acting import epoch as epochs
 from jaxrl.host import program, sharding
 from jaxrl.types import ConfigError
 
@@ -92,6 +93,16 @@ def test_epochs_of_any_length_compile_once(on_one):
         state, _ = epoch(state, jax.device_put(np.int32(length), sharding.replicated(mesh)))
     assert epoch._cache_size() == 1
     assert int(state.iterations) == 8
+
+
+def test_an_iteration_is_traced_once(monkeypatch):
+    """Tracing an iteration of Brax's ant takes seconds."""
+    traced, rollout = [], epochs.rollout
+    monkeypatch.setattr(epochs, "rollout", lambda *arguments: traced.append(1) or rollout(*arguments))
+    source = program.make(config(), mesh=None)
+    state = jax.eval_shape(source.init, jnp.uint32(0), source.algorithm.hyper)
+    jax.jit(source.epoch).trace(state, jnp.int32(1))
+    assert traced == [1]
 
 
 def test_nothing_crosses_to_the_host_inside_an_epoch(on_one):
