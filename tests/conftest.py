@@ -41,6 +41,16 @@ hypothesis.settings.register_profile("jaxrl", deadline=None, max_examples=20, de
 hypothesis.settings.load_profile("jaxrl")
 
 
+def pytest_configure(config):
+    """Has XLA compile quickly where no test runs for long: compiling is most of what the others do.
+
+    XLA reads its flags as the first array is made. The slow tests run what a user runs.
+    """
+    if "not slow" in config.option.markexpr:
+        quickly = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+        os.environ["XLA_FLAGS"] += f" {quickly}"
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Marks what needs an extra, with its name and `extra`: `make test` leaves that out, .ci/run installs and runs it.

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import resource
 import runpy
 import signal
@@ -127,7 +128,8 @@ def break_checkpoint(directory: Path) -> None:
 def environment(num_devices: int) -> dict[str, str]:
     """Of a child with so many fake devices."""
     return os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}",
+        # The other flags stay: who compiles otherwise computes other bits.
+        "XLA_FLAGS": re.sub(r"(device_count)=\d+", rf"\1={num_devices}", os.environ["XLA_FLAGS"]),
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(Path(checkpoint.__file__).parents[2]),
     }
