@@ -14,9 +14,12 @@ LEAST = 16  # environments, for fewer of which a process of their own does not p
 
 def number(wanted: int, num_envs: int) -> int:
     """How many processes: as many as wanted; if that is 0 one for each core, of at least LEAST environments each."""
+    if wanted:
+        return min(wanted, num_envs)
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count()
-    return max(1, min(wanted, num_envs) if wanted else min(cores, num_envs // LEAST))
+    # Elsewhere no descriptors are handed down.
+    return max(1, min(cores, num_envs // LEAST)) if os.name == "posix" else 1
 
 
 class Workers:
@@ -29,7 +32,8 @@ class Workers:
         setting: what of the config made them, for errors.
 
     Raises:
-        ConfigError: an environment fails, or a process ends; from all that is called here.
+        ConfigError: an environment fails, or a process ends, from all that is called here; or what they are made of
+            cannot be pickled.
     """
 
     def __init__(self, made: gymnasium_server.Made, num_envs: int, num_workers: int, setting: str):
@@ -37,9 +41,13 @@ class Workers:
 
         ends = np.linspace(0, num_envs, num_workers + 1).astype(int).tolist()
         self._rows = [slice(start, end) for start, end in zip(ends, ends[1:], strict=False)]
+        try:
+            # A notebook's classes by value: nobody could import them. A plain tuple: nothing of jaxrl is imported.
+            packed = [cloudpickle.dumps((tuple(made), rows.stop - rows.start)) for rows in self._rows]
+        except Exception as mistake:  # what a user has registered may refuse in any way
+            cause = " ".join(f"{type(mistake).__name__}: {mistake}".split())
+            raise ConfigError(f"{setting} cannot be sent there ({cause}).") from mistake
         self._children = [Child(sys.executable, gymnasium_server, setting) for _ in self._rows]
-        # By value where it is a notebook's or a script's: nobody could import that. A plain tuple: nothing of jaxrl is.
-        packed = [cloudpickle.dumps((tuple(made), rows.stop - rows.start)) for rows in self._rows]
         self._ask([{"path": list(sys.path), "made": np.frombuffer(each, np.uint8)} for each in packed])
 
     def reset(self, seed: int):

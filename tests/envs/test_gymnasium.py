@@ -224,6 +224,22 @@ def test_an_environment_that_fails_in_a_process_of_its_own_is_one_line(dice, fau
         env.step(state, np.zeros(2, int))
 
 
+@pytest.mark.gymnasium
+def test_what_cannot_be_sent_to_a_process_of_its_own_is_one_line(dice, monkeypatch):
+    class Rooted(str):
+        __deepcopy__ = lambda self, memo: self  # noqa: E731
+
+        def __reduce_ex__(self, protocol):
+            raise TypeError("it stays here")
+
+    monkeypatch.setitem(suite.library().registry["Dice-v0"].kwargs, "fault", Rooted())
+    with pytest.raises(
+        ConfigError,
+        match=r"^[^\n]*=sync: in this one\) cannot be sent there \(TypeError: it stays here\)\.$",
+    ):
+        make("Dice-v0", num_workers=2)
+
+
 def test_a_process_for_each_core_if_that_gives_each_enough(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8), raising=False)
     assert [gymnasium_workers.number(0, num_envs) for num_envs in (1, 16, 31, 32, 127, 4096)] == [1, 1, 1, 2, 7, 8]
