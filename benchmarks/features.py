@@ -35,8 +35,9 @@ def arguments(parser):
     """Adds the options."""
     parser.add_argument("--env", default="ant", help="of Brax")
     parser.add_argument("--num_envs", type=int, default=Problem("").num_envs, help="environments")
-    parser.add_argument("--turns", type=int, default=15, help="of each way")
-    parser.add_argument("--epochs", type=int, default=20, help="of the runs that are timed whole")
+    parser.add_argument("--turns", type=int, default=15, help="of each way, for what is compiled")
+    parser.add_argument("--runs", type=int, default=3, help="of each way, for what happens on the host")
+    parser.add_argument("--epochs", type=int, default=20, help="of such a run")
 
 
 def run(arguments) -> report.Result:
@@ -45,7 +46,7 @@ def run(arguments) -> report.Result:
 
     program.use_compilation_cache()
     problem = Problem(arguments.env, num_envs=arguments.num_envs)
-    costs = compiled(problem, arguments.turns) | on_the_host(problem, arguments.turns, arguments.epochs)
+    costs = compiled(problem, arguments.turns) | on_the_host(problem, arguments.runs, arguments.epochs)
     middles = {name: statistics.median(shares) for name, shares in costs.items()}
     rows = [
         [name, f"{middles[name]:+.1%}", f"{min(shares):+.1%} to {max(shares):+.1%}", f"{AIMS[name]:.0%}"]
