@@ -92,6 +92,7 @@ def test_what_it_writes_is_formatted_as_this_repository_is(yaml, tmp_path, monke
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_what_it_writes_trains(experiment):
     mesh = sharding.mesh(jax.devices()[:1])
     source = program.make(jaxrl.configure(experiment, {"eval.episodes": 0}), mesh)

@@ -95,6 +95,7 @@ def mine(small, monkeypatch):
         del sys.modules[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [name for name in NAMES if ROOT.joinpath(name).name not in RUN_ELSEWHERE and code(ROOT / name)]
 )

@@ -20,6 +20,7 @@ import pytest
 import jaxrl
 from jaxrl.host import history
 
+pytestmark = pytest.mark.slow
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "torchrl.md").read_text()
 NUMBERS, IMPORTS, LOOP = re.findall(r"```python\n(.*?)```", TEXT, re.S)
