@@ -29,6 +29,7 @@ def experiment(tmp_path):
     return f"--config={file}"
 
 
+@pytest.mark.slow
 def test_the_stages_and_their_products(experiment, tmp_path, capsys):
     assert main([experiment, "--json", f"--trace={tmp_path / 'trace'}"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -49,6 +50,7 @@ def test_the_stages_and_their_products(experiment, tmp_path, capsys):
     assert list((tmp_path / "trace").rglob("*.xplane.pb"))
 
 
+@pytest.mark.slow
 def test_the_table_has_a_row_for_each_stage(experiment, capsys):
     assert main([experiment, "--config.ppo.num_envs=32"]) == 0
     head, _, columns, rule, *rows = capsys.readouterr().out.splitlines()

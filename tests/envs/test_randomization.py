@@ -32,6 +32,7 @@ def make(**options):
     return jaxrl.make_env("brax/inverted_pendulum", NUM_ENVS, episode_length=LENGTH, **options)
 
 
+@pytest.mark.slow
 def test_every_episode_plays_by_physics_of_its_own(user):
     env = make(randomization="my_physics:draw_gravity")
     state, first = jax.jit(env.reset)(jax.random.key(0))
