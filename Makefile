@@ -4,22 +4,27 @@ EXPERIMENT = inverted_double_pendulum
 WORKDIR = runs/$(EXPERIMENT)
 ARGS =
 TESTS =
+MARKED = extra
 VENV = .venv
 PYTHON ?=
 # JAX's libraries for the accelerator: those for the CUDA that the driver speaks, if there is one.
 EXTRAS = $(shell nvidia-smi 2>/dev/null | sed -n 's/.*CUDA[A-Za-z ]*Version: *\(1[23]\)\..*/cuda\1/p' | head -n 1)
 
 RUN = $(VENV)/bin/python
+# Files of tests go to whichever process is free; each compiles its own, on a core of its own.
+PYTEST = $(RUN) -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile
 INSTALL = $(RUN) -m pip --disable-pip-version-check -qq install --constraint constraints.txt --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow lint docs clean
+.PHONY: help setup train test test-slow test-learning test-extra lint docs clean
 
 help:
 	@echo 'make train    train $(EXPERIMENT) into $(WORKDIR); once more: go on where it stopped'
 	@echo '                EXPERIMENT=ant  WORKDIR=runs/x  ARGS="--config.seed=3 --config.total_env_steps=200000"'
 	@echo 'make test     run the tests;  TESTS=tests/functional  ARGS="-k gae"'
-	@echo 'make test-slow run those that take long: every experiment, several processes, whole trainings'
+	@echo '     test-slow        those that take long: every experiment, several processes, devices and sweeps'
+	@echo '     test-learning    those that train to a known answer'
+	@echo '     test-extra       those that need an extra, which make setup installs;  MARKED="torch or wandb"'
 	@echo 'make lint     check the style'
 	@echo 'make docs     build the documentation into site/'
 	@echo 'make setup    install into $(VENV);  PYTHON=python3.12  EXTRAS=cuda12, cuda13, tpu, torch, wandb, or a suite of environments'
@@ -29,10 +34,16 @@ train: $(VENV)/installed
 	@$(RUN) -m jaxrl.train --config=experiments/$(EXPERIMENT).py --workdir=$(WORKDIR) $(ARGS)
 
 test: $(VENV)/installed-test
-	@$(RUN) -m pytest -q -m 'not extra and not slow' $(TESTS) $(ARGS)
+	@$(PYTEST) -m 'not extra and not slow' $(TESTS) $(ARGS)
 
 test-slow: $(VENV)/installed-test
-	@$(RUN) -m pytest -q -m 'slow and not extra' $(TESTS) $(ARGS)
+	@$(PYTEST) -m 'slow and not extra and not learning' $(TESTS) $(ARGS)
+
+test-learning: $(VENV)/installed-test
+	@$(PYTEST) -m 'learning and not extra' $(TESTS) $(ARGS)
+
+test-extra: $(VENV)/installed-test
+	@$(PYTEST) -m '$(MARKED)' $(TESTS) $(ARGS)
 
 lint: $(VENV)/installed-test
 	@$(RUN) -m ruff check .

@@ -18,13 +18,6 @@ def cache_folder() -> str:
 
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Eight devices meet for each sum, on as few cores as there are: where others compute too, that may take a while.
-for name, number in {
-    "xla_force_host_platform_device_count": 8,
-    "xla_cpu_collective_call_terminate_timeout_seconds": 300,
-}.items():
-    if f"--{name}" not in os.environ.get("XLA_FLAGS", ""):
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --{name}={number}".strip()
 if not os.environ.get("DISPLAY"):
     os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo looks at it once, as it is imported
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache_folder())
@@ -34,6 +27,8 @@ import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from jaxrl.host import sharding  # noqa: E402
+
 jax.config.update("jax_debug_key_reuse", True)
 
 # The same examples on every run: a failure is of the change under test, not of the dice.
@@ -42,13 +37,31 @@ hypothesis.settings.load_profile("jaxrl")
 
 
 def pytest_configure(config):
-    """Has XLA compile quickly where no test runs for long: compiling is most of what the others do.
+    """Wakes XLA up with eight devices; processes that a test starts have one, unless it says otherwise.
 
-    XLA reads its flags as the first array is made. The slow tests run what a user runs.
+    XLA compiles quickly, as that is most of what tests do; with `-m learning` as for a user, as those train for long.
     """
-    if "not slow" in config.option.markexpr:
-        quickly = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-        os.environ["XLA_FLAGS"] += f" {quickly}"
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    if not re.search(r"(?<!not )\blearning\b", config.option.markexpr):
+        flags += ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
+    # Eight devices meet for each sum, on as few cores as there are: where others compute too, that may take a while.
+    shared = [
+        "--xla_force_host_platform_device_count=8",
+        "--xla_cpu_collective_call_terminate_timeout_seconds=300",
+    ]
+    os.environ["XLA_FLAGS"] = " ".join([*flags, *shared])
+    jax.devices()
+    os.environ["XLA_FLAGS"] = " ".join(flags)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_device():
+    """Trainings have the first device alone, as on a laptop: eight on few cores take long, and teach only those tests
+    something that name them, `sharding.mesh(jax.devices())`."""
+    mesh = sharding.mesh
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharding, "mesh", lambda devices=None: mesh(devices or jax.devices()[:1]))
+        yield
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -66,6 +79,7 @@ def pytest_collection_modifyitems(items):
         for extra in extras & needed:
             item.add_marker(extra)
             item.add_marker(pytest.mark.extra)
+            item.user_properties.append(("extra", extra))  # for the report that .ci/run reads
 
 
 def suite_of(value) -> str | None:

@@ -20,7 +20,7 @@ import pytest
 import jaxrl
 from jaxrl.host import history
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.learning]
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "torchrl.md").read_text()
 NUMBERS, IMPORTS, LOOP = re.findall(r"```python\n(.*?)```", TEXT, re.S)

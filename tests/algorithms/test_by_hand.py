@@ -12,7 +12,7 @@ import pytest
 import jaxrl
 from jaxrl.algorithms.ppo import by_hand
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.learning]
 
 T, N = 8, 8
 OVERRIDES = {

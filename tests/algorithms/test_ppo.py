@@ -54,6 +54,7 @@ def at(step):
     return np.stack([np.full(7, step), TARGETS], axis=1)
 
 
+@pytest.mark.learning
 @pytest.mark.slow
 @pytest.mark.parametrize("normalize_value", [True, False])
 def test_value_of_a_constant_reward_is_that_reward(normalize_value):
@@ -61,6 +62,7 @@ def test_value_of_a_constant_reward_is_that_reward(normalize_value):
     np.testing.assert_allclose(look(at(0))[0], 1.0, atol=0.05)
 
 
+@pytest.mark.learning
 @pytest.mark.slow
 def test_value_of_a_delayed_reward_is_discounted():
     _, look, _ = learn(small("delayed"), 150)
@@ -68,6 +70,7 @@ def test_value_of_a_delayed_reward_is_discounted():
     np.testing.assert_allclose(look(at(1))[0], 1.0, atol=0.06)
 
 
+@pytest.mark.learning
 @pytest.mark.slow
 def test_a_clock_that_truncates_does_not_end_what_the_future_is_worth():
     # With truncation taken for termination it would be 1 + 0.9 + 0.81 + 0.729 = 3.4 at the first step of four.
@@ -75,6 +78,7 @@ def test_a_clock_that_truncates_does_not_end_what_the_future_is_worth():
     np.testing.assert_allclose(look(at(0))[0], 1 / (1 - GAMMA), rtol=0.05)
 
 
+@pytest.mark.learning
 @pytest.mark.slow
 def test_termination_ends_what_the_future_is_worth():
     _, look, _ = learn(small("fuse"), 200)
@@ -82,6 +86,7 @@ def test_termination_ends_what_the_future_is_worth():
         np.testing.assert_allclose(look(at(step))[0], value, atol=0.15)
 
 
+@pytest.mark.learning
 @pytest.mark.slow
 @pytest.mark.parametrize("distribution", ["normal", "tanh_normal"])
 @pytest.mark.parametrize("log_std", ["free", "state", "fixed"])
@@ -91,12 +96,14 @@ def test_a_one_step_policy_finds_the_target(distribution, log_std):
     np.testing.assert_allclose(look(at(0))[1], TARGETS / 2, atol=0.1)
 
 
+@pytest.mark.learning
 @pytest.mark.slow
 def test_of_two_arms_it_pulls_the_one_that_pays():
     _, look, _ = learn(small("arms"), 60)
     assert (look(at(0))[1] > 0.3).all()
 
 
+@pytest.mark.learning
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",

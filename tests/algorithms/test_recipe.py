@@ -15,7 +15,7 @@ from jaxrl.host import guard
 from jaxrl.networks import actor_critic
 from jaxrl.types import ConfigError, Discrete, MultiDiscrete
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.learning]
 
 GAMMA = 0.9
 

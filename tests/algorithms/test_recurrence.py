@@ -9,7 +9,7 @@ import jaxrl
 from jaxrl.acting import rollout, statistics
 from jaxrl.functional import minibatches
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.learning]
 
 NUM_ENVS, LENGTH = 8, 12
 

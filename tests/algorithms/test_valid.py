@@ -12,7 +12,7 @@ from jaxrl.envs import probe, wrappers
 from jaxrl.functional import masked, normalize, returns
 from jaxrl.types import Box, Environment, Rollout, Spec
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.learning]
 
 GAMMA = 0.9
 

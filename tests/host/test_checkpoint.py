@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import re
 import resource
 import runpy
 import signal
@@ -129,7 +128,7 @@ def environment(num_devices: int) -> dict[str, str]:
     """Of a child with so many fake devices."""
     return os.environ | {
         # The other flags stay: who compiles otherwise computes other bits.
-        "XLA_FLAGS": re.sub(r"(device_count)=\d+", rf"\1={num_devices}", os.environ["XLA_FLAGS"]),
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={num_devices}",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(Path(checkpoint.__file__).parents[2]),
     }

@@ -108,7 +108,7 @@ def test_a_minibatch_exchanges_one_gradient_and_nothing_else_is_larger_than_a_fe
 
 
 def test_the_rollout_exchanges_nothing(learner):
-    mesh = sharding.mesh()
+    mesh = sharding.mesh(jax.devices())
     source = program.make(jaxrl.configure({}, BASE | LEARNERS["with memory"]), mesh)
     template = learner("with memory", 8).template
 
@@ -205,7 +205,7 @@ def test_members_that_do_not_divide_over_the_devices_share_them_all(mapping, lea
 
 def test_environments_of_several_agents_are_split_with_their_rows():
     config = jaxrl.configure({}, BASE | {"env.suite": "tests.host.shared_environments", "env.name": "pairs"})
-    mesh = sharding.mesh()
+    mesh = sharding.mesh(jax.devices())
     programs = program.compile(program.make(config, mesh), mesh, seed=0)
     actor = programs.template.actor
     shown, state = actor.obs, jax.tree.leaves(actor.env_state)[0]
@@ -217,7 +217,7 @@ def test_environments_of_several_agents_are_split_with_their_rows():
 
 
 def test_physics_that_the_compiler_cannot_share_out_is_stepped_by_each_device_for_its_own():
-    mesh = sharding.mesh()
+    mesh = sharding.mesh(jax.devices())
     env = shared_environments.lapack(64, True)
     state, _ = jax.jit(env.reset)(jax.random.key(0))
     place = lambda tree: jax.device_put(tree, sharding.split(tree, env.spec, mesh))  # noqa: E731

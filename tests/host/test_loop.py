@@ -19,7 +19,7 @@ EXPERIMENT = HERE / "probe_experiment.py"
 
 def child(workdir, *arguments):
     """A run in a process of its own, on one device: (exit status, what it printed, its errors)."""
-    environment = dict(os.environ, XLA_FLAGS="", PYTHONPATH=str(HERE.parent.parent))
+    environment = dict(os.environ, PYTHONPATH=str(HERE.parent.parent))
     done = subprocess.run(
         [sys.executable, str(HERE / "train_child.py"), str(workdir), *arguments],
         capture_output=True, text=True, env=environment, timeout=300,
@@ -166,7 +166,7 @@ def test_a_signal_saves_and_ends_with_its_status(tmp_path):
         "        os.kill(os.getpid(), signal.SIGTERM)\n"
         "    return False\n"
     )
-    environment = dict(os.environ, XLA_FLAGS="", PYTHONPATH=f"{HERE.parent.parent}{os.pathsep}{tmp_path}")
+    environment = dict(os.environ, PYTHONPATH=f"{HERE.parent.parent}{os.pathsep}{tmp_path}")
     command = [
         sys.executable,
         str(HERE / "train_child.py"),

@@ -13,7 +13,7 @@ import jaxrl
 from jaxrl.host import sharding
 from jaxrl.host.sweeping import groups, wave
 from jaxrl.types import ConfigError
-from tests.host.test_sweep_fleet import EXPERIMENT, child, digests, door, one_device, rows, told  # noqa: F401
+from tests.host.test_sweep_fleet import EXPERIMENT, child, digests, door, rows, told
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +48,7 @@ def assert_same(one, other):
 
 
 @pytest.fixture(scope="module")
-def one_program(one_device):  # noqa: F811
+def one_program():
     """Whoever trains the same again compiles nothing: programs are known by their config, size and devices."""
     known, compile, split = {}, wave.compile, groups.split
 
@@ -246,7 +246,7 @@ def test_on_four_devices_it_is_the_population_that_it_is_on_one(whole, tmp_path)
     assert_same(tmp_path / "population", whole.workdir)
 
 
-def test_a_member_that_breaks_becomes_a_copy_of_a_sound_one(tmp_path, one_device):  # noqa: F811
+def test_a_member_that_breaks_becomes_a_copy_of_a_sound_one(tmp_path):
     sweep = {"ppo.value_cost": [1.0, 1.1, 1e38], "ppo.learning_rate": [0.9]}
     overrides = TARGET | {"ppo.max_gradient_norm": 0.0}
     done = train(
@@ -346,7 +346,7 @@ def test_each_member_has_a_seed_of_its_own_unless_one_says_which(whole):
         ({"ppo.rnd_weight": [0.0, 0.5]}, r"ppo.rnd_weight=0.0 is another than ppo.rnd_weight=0.5"),
     ],
 )
-def test_members_of_several_programs_are_refused_by_the_key(sweep, message, tmp_path, one_device):  # noqa: F811
+def test_members_of_several_programs_are_refused_by_the_key(sweep, message, tmp_path):
     with pytest.raises(ConfigError, match=message) as caught:
         train(tmp_path / "population", sweep=sweep, samples=0)
     assert "\n" not in str(caught.value)

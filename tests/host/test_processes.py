@@ -39,7 +39,7 @@ class Ended(NamedTuple):
 def start(index, workdir, port, devices, sent, arguments):
     environment = dict(
         os.environ,
-        XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
+        XLA_FLAGS=f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
         PYTHONPATH=str(HERE.parent.parent),
     )
     command = [
@@ -192,7 +192,7 @@ def test_when_one_process_is_killed_the_other_says_so_and_ends_and_the_run_goes_
     line = rf"error: process {killed} of 2 is gone.*; the same command goes on from the last checkpoint\.\n"
     assert re.fullmatch(line, ended[left].errors), ended[left].errors
     assert ended[left].seconds < NOTICED_S
-    assert saved(workdir).latest() >= 512
+    assert saved(workdir).latest() >= 256  # that of 512 may have been under way
     if killed == 1:
         ended = two(workdir)
         assert [process.status for process in ended] == [0, 0], ended

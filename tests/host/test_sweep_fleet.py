@@ -27,7 +27,7 @@ MEMBERS = [f"ppo.learning_rate={rate},seed={seed}" for rate in (0.0001, 0.001) f
 
 def child(workdir, *arguments):
     """A sweep in a process of its own, on one device: (exit status, what it printed, its errors)."""
-    environment = dict(os.environ, XLA_FLAGS="", PYTHONPATH=f"{HERE.parent.parent}{os.pathsep}{workdir.parent}")
+    environment = dict(os.environ, PYTHONPATH=f"{HERE.parent.parent}{os.pathsep}{workdir.parent}")
     done = subprocess.run(
         [sys.executable, str(HERE / "sweep_child.py"), str(workdir), *arguments],
         capture_output=True, text=True, env=environment, timeout=300,
@@ -58,22 +58,13 @@ def told(folder):
 
 
 @pytest.fixture(scope="module")
-def one_device():
-    """The suite has 8 fake devices; a laptop has one."""
-    mesh = sharding.mesh
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sharding, "mesh", lambda devices=None: mesh(devices or jax.devices()[:1]))
-        yield
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, one_device):
+def whole(tmp_path_factory):
     """A sweep that nobody disturbed."""
     folder = tmp_path_factory.mktemp("sweeps") / "whole"
     return jaxrl.sweep(EXPERIMENT, folder, RATES, seeds=2)
 
 
-def test_a_member_is_bit_for_bit_the_run_that_it_would_be_alone(whole, tmp_path, one_device):
+def test_a_member_is_bit_for_bit_the_run_that_it_would_be_alone(whole, tmp_path):
     for number, (rate, seed) in enumerate([(1e-4, 0), (1e-3, 1)]):
         alone = jaxrl.train(EXPERIMENT, tmp_path / str(number), {"ppo.learning_rate": rate, "seed": seed})
         member = whole.workdir / f"ppo.learning_rate={rate},seed={seed}"
@@ -87,7 +78,7 @@ def test_members_are_not_each_other(whole):
     assert len({digests(folder)[2560] for folder in whole.folders}) == 4
 
 
-def test_the_program_is_compiled_once_for_all_members(tmp_path, one_device, monkeypatch):
+def test_the_program_is_compiled_once_for_all_members(tmp_path, monkeypatch):
     compiled = []
     make = wave.compile
     monkeypatch.setattr(wave, "compile", lambda *arguments: compiled.append(arguments[2]) or make(*arguments))
@@ -96,7 +87,7 @@ def test_the_program_is_compiled_once_for_all_members(tmp_path, one_device, monk
     assert compiled == [4]
 
 
-def test_a_member_can_be_played_resumed_and_looked_at_like_any_run(whole, one_device, tmp_path):
+def test_a_member_can_be_played_resumed_and_looked_at_like_any_run(whole, tmp_path):
     folder = whole.folders[0]
     assert jaxrl.load_policy(folder, "best") is not None
     assert len(jaxrl.train(folder / "config.json", folder).history) == 21  # done: nothing is left to train
@@ -115,14 +106,14 @@ def test_the_summary_ranks_settings_and_members_and_names_the_best(whole):
     assert "ppo.learning_rate=0.0001" in str(whole) and "python -m jaxrl.play" in str(whole)
 
 
-def test_a_sweep_that_is_done_stays_as_it_is(whole, one_device):
+def test_a_sweep_that_is_done_stays_as_it_is(whole):
     before = [digests(folder) for folder in whole.folders]
     again = jaxrl.sweep(EXPERIMENT, whole.workdir, RATES, seeds=2)
     assert [digests(folder) for folder in whole.folders] == before
     assert again.table == whole.table
 
 
-def test_waves_change_nothing_but_the_time(whole, tmp_path, one_device):
+def test_waves_change_nothing_but_the_time(whole, tmp_path):
     experiment = [f"--config={EXPERIMENT}", f"--workdir={tmp_path / 'waves'}", "--seeds=2", SWEEP]
     assert door(*experiment, "--wave=3") == 0
     for name in MEMBERS:
@@ -168,7 +159,7 @@ def test_a_signal_saves_every_member_and_ends_with_its_status(whole, tmp_path):
     assert "interrupted" in printed
 
 
-def test_members_that_stand_apart_catch_up_and_are_what_they_would_be(whole, tmp_path, one_device):
+def test_members_that_stand_apart_catch_up_and_are_what_they_would_be(whole, tmp_path):
     # Saved at 1,280 and never begun: whoever lags goes first.
     jaxrl.train(EXPERIMENT, tmp_path / "sweep2" / MEMBERS[3], {"ppo.learning_rate": 1e-3, "seed": 1,
                                                                "total_env_steps": 1280})  # fmt: skip
@@ -182,7 +173,7 @@ def test_members_that_stand_apart_catch_up_and_are_what_they_would_be(whole, tmp
     assert [row["env_steps"] for row in rows(tmp_path / "sweep2" / MEMBERS[3])] == list(range(0, 2561, 128))
 
 
-def test_a_broken_member_stops_and_the_others_go_on(whole, tmp_path, one_device):
+def test_a_broken_member_stops_and_the_others_go_on(whole, tmp_path):
     values = {"ppo.value_cost": [1.0, 1e38]}
     overrides = {"ppo.max_gradient_norm": 0.0, "ppo.learning_rate": 1.0}
     done = jaxrl.sweep(EXPERIMENT, tmp_path / "sweep", values, seeds=1, overrides=overrides)
@@ -197,7 +188,7 @@ def test_a_broken_member_stops_and_the_others_go_on(whole, tmp_path, one_device)
     assert same(tmp_path / "sweep" / ends[1.0]["member"], alone.workdir)
 
 
-def test_a_member_that_has_reached_its_target_stops_as_it_would_alone(tmp_path, one_device):
+def test_a_member_that_has_reached_its_target_stops_as_it_would_alone(tmp_path):
     target = {"stop.target_return": 2.5}
     done = jaxrl.sweep(EXPERIMENT, tmp_path / "sweep", RATES, seeds=1, overrides=target)
     alone = jaxrl.train(EXPERIMENT, tmp_path / "alone", target | {"ppo.learning_rate": 1e-3})
@@ -251,7 +242,7 @@ def test_waves_are_as_large_as_memory_allows_and_alike(size, count, num_bytes, f
     assert wave.fitting(size, count, num_bytes, free, devices) == expected
 
 
-def test_a_sweep_that_does_not_fit_is_cut_into_waves(whole, tmp_path, one_device, monkeypatch, capsys):
+def test_a_sweep_that_does_not_fit_is_cut_into_waves(whole, tmp_path, monkeypatch, capsys):
     asked = []
     make = wave.compile
     monkeypatch.setattr(wave, "compile", lambda *arguments: asked.append(arguments[2]) or make(*arguments))

@@ -24,7 +24,7 @@ def job_of(folder, **overrides):
     notes = folder / "ray"
     notes.mkdir(exist_ok=True)
     (notes / "run.json").write_text(configs.to_json(config))
-    environment = {"PYTHONPATH": f"{ROOT}{os.pathsep}{folder}", "XLA_FLAGS": ""}
+    environment = {"PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
     return Job("run", str(folder / "run"), str(notes), config.total_env_steps, str(folder), environment)
 
 

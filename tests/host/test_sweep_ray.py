@@ -67,10 +67,9 @@ NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
 
 @pytest.fixture(autouse=True)
 def rules(tmp_path, monkeypatch):
-    """The module `rules`, which runs find too; a run has one device."""
+    """The module `rules`, which runs find too."""
     (tmp_path / "rules.py").write_text(RULES.format(folder=str(tmp_path)))
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("XLA_FLAGS", "")
 
 
 def conduct(cluster, folder, lengths, say=lambda line: None, samples=0, rule="", **options):
