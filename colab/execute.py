@@ -56,8 +56,8 @@ def execute(notebook: Any) -> Any:
     """
     import nbclient
 
-    # Fake devices and the like are of whoever calls, such as the tests.
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    # Fake devices and where pictures go are of whoever calls, such as the tests.
+    environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "MPLBACKEND")}
     here = str(FOLDER.parent)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [here, environment.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as sockets:

@@ -106,7 +106,10 @@ def strict_functions(request):
 
 @pytest.fixture
 def keys_unchecked():
-    """For tests that vmap a scan over keys: jax's checker takes vmap's own transposition of the keys for a use."""
+    """For tests that vmap a scan over keys: jax's checker takes vmap's own transposition of the keys for a use.
+
+    And for those that trace a whole suite, whose keys are its own affair: of Craftax's the check takes minutes.
+    """
     with jax.debug_key_reuse(False):
         yield
 

@@ -121,7 +121,7 @@ def test_the_limits_are_craftaxs_and_nothing_is_printed(capsys):
 
 @pytest.mark.slow
 @pytest.mark.craftax
-def test_every_environment_keeps_the_types_of_its_state_and_observation():
+def test_every_environment_keeps_the_types_of_its_state_and_observation(keys_unchecked):
     for name in suite.names():
         env = make(name)
         state, first = jax.eval_shape(env.reset, jax.random.key(0))

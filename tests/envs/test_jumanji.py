@@ -213,7 +213,7 @@ def test_an_environment_that_cannot_download_its_data_is_one_line(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.jumanji
-def test_every_environment_keeps_the_types_of_its_state_and_observation():
+def test_every_environment_keeps_the_types_of_its_state_and_observation(keys_unchecked):
     names = set(suite.names()) - {"Sokoban-v0"}  # which would download its levels
     assert len(names) >= 25
     for name in names:

@@ -161,7 +161,7 @@ def test_an_observation_that_does_not_exist_is_one_line_with_the_nearest():
 
 @pytest.mark.slow
 @pytest.mark.navix
-def test_every_environment_keeps_the_types_of_its_state_and_observation():
+def test_every_environment_keeps_the_types_of_its_state_and_observation(keys_unchecked):
     assert len(suite.names()) >= 41
     for name in suite.names():
         env = make(name)

@@ -161,7 +161,7 @@ MUCH_TO_TRACE = ["animal_shogi", "backgammon", "chess", "gardner_chess", "go_19x
 
 @pytest.mark.pgx
 @pytest.mark.parametrize("heavy", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_every_game_keeps_the_types_of_its_state_and_observation(heavy):
+def test_every_game_keeps_the_types_of_its_state_and_observation(heavy, keys_unchecked):
     games = [name for name in suite.names() if (name in MUCH_TO_TRACE) == heavy]
     assert len(games) >= 7
     for name in games:
