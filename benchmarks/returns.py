@@ -1,10 +1,11 @@
 """Wall-clock to a return: Ant (Brax, spring) to a mean return of 3,000 and 5,000, each system by its own tuned recipe.
 
-jaxrl with experiments/ant.py, Brax's PPO with the settings of Brax's notebook, rl_games with its ppo_ant.yaml of 1.6.5.
-All are judged alike: every --interval env steps the deterministic policy plays 128 whole episodes in environments made
-by Brax itself, from the same initial states. Three clocks: env steps, seconds of training, CPU seconds of training;
-neither evaluating nor compiling is on them, and both are told beside. Runs go one at a time; each is a file, and a run
-whose file is finished is not repeated, so that the same command goes on where it was stopped.
+jaxrl with experiments/ant.py (on a CPU its :fast), Brax's PPO with the settings of Brax's notebook, rl_games with its
+ppo_ant.yaml of 1.6.5. All are judged alike: every --interval env steps the deterministic policy plays 128 whole
+episodes in environments made by Brax itself, from the same initial states. Three clocks: env steps, seconds of
+training, CPU seconds of training; neither evaluating nor compiling is on them, and both are told beside. Runs go one at
+a time; each is a file, and a run whose file is finished is not repeated, so that the same command goes on where it was
+stopped.
 """
 
 import itertools

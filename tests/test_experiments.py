@@ -12,6 +12,7 @@ import pytest
 import jaxrl
 from jaxrl.host import checkpoint, keys, program, run_folder, sharding
 from jaxrl.host import config as configs
+from jaxrl.types import ConfigError
 
 play = importlib.import_module("jaxrl.play")
 PATHS = sorted((Path(__file__).parent.parent / "experiments").glob("*.py"))
@@ -43,6 +44,13 @@ def test_it_sets_only_what_differs_from_the_defaults(path):
     identity = {"env.name", "env.suite", "total_env_steps"}
     defaults = dict(keys.leaves(configs.resolve({"env": {"suite": given.get("env.suite", "brax")}})))
     assert not {name for name, value in given.items() if defaults[name] == value} - identity
+
+
+def test_ant_may_be_fast_and_nothing_else():
+    ant = PATHS[0].with_name("ant.py")
+    assert configs.load(f"{ant}:fast").ppo.num_envs == 1024
+    with pytest.raises(ConfigError, match=r"ant.py:slow does not exist; leave out :slow, or write :fast"):
+        configs.load(f"{ant}:slow")
 
 
 @pytest.mark.parametrize("path", PATHS, ids=named)
