@@ -4,6 +4,7 @@ import configparser
 import os
 import pathlib
 import re
+import sys
 import tempfile
 
 
@@ -102,6 +103,19 @@ def strict_functions(request):
         return
     with jax.debug_nans(True), jax.numpy_rank_promotion("raise"):
         yield
+
+
+@pytest.fixture(autouse=True)
+def forgotten_modules(tmp_path_factory):
+    """What a test imports from a folder of its own is forgotten after it: another may lay a module of that name."""
+    known = set(sys.modules)
+    yield
+    folders = str(tmp_path_factory.getbasetemp())
+    for name in set(sys.modules) - known:
+        spec = getattr(sys.modules[name], "__spec__", None)
+        places = [spec.origin, *(spec.submodule_search_locations or ())] if spec else []
+        if any(place and place.startswith(folders) for place in places):
+            del sys.modules[name]
 
 
 @pytest.fixture

@@ -90,9 +90,7 @@ def mine(small, monkeypatch):
             file.write_text(code)
         monkeypatch.syspath_prepend(small)
 
-    yield lay
-    for name in [name for name in sys.modules if name.split(".")[0] == "mine"]:
-        del sys.modules[name]
+    return lay
 
 
 @pytest.mark.slow

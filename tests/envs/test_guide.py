@@ -26,9 +26,7 @@ def line(tmp_path, monkeypatch):
     (package / "__init__.py").write_text("")
     (package / "line.py").write_text(suite)
     monkeypatch.syspath_prepend(tmp_path)
-    yield "mine.line"
-    for name in ("mine", "mine.line"):
-        sys.modules.pop(name, None)
+    return "mine.line"
 
 
 def test_the_guides_suite_is_short_keeps_the_contract_and_is_learned(line, capsys):

@@ -97,8 +97,7 @@ def users_modules(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.delitem(sys.modules, "torch_stand_ins", raising=False)
-    yield tmp_path
-    sys.modules.pop("torch_stand_ins", None)
+    return tmp_path
 
 
 def bridge(python=sys.executable, name="torch_stand_ins.make", **options):

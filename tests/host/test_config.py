@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -589,8 +588,4 @@ def test_private_algorithm_has_a_group_of_its_own(tmp_path, monkeypatch):
     (tmp_path / "my_package" / "reinforce.py").write_text(
         "from ml_collections import ConfigDict\ndef default_config(): return ConfigDict({'gamma': 0.5})\n"
     )
-    try:
-        assert resolved("algorithm=my_package.reinforce").reinforce.gamma == 0.5
-    finally:
-        for name in ("my_package.reinforce", "my_package"):
-            sys.modules.pop(name, None)
+    assert resolved("algorithm=my_package.reinforce").reinforce.gamma == 0.5
