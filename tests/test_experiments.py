@@ -83,7 +83,6 @@ def trained(request, tmp_path_factory, compiled_quickly):
     return folder, state, metrics
 
 
-@pytest.mark.slow
 def test_it_builds_and_runs_one_shrunk_epoch(trained):
     _, state, metrics = trained
     assert int(state.iterations) == 2
@@ -105,7 +104,6 @@ def test_the_door_plays_it(trained, request, capsys):
     assert (lengths >= 1).all() and (lengths <= SHRUNK["eval.max_steps"]).all()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["generalized", "positional", "mjx"])
 def test_every_backend_can_be_selected(backend):
     env = jaxrl.make_env("brax/inverted_pendulum", 4, backend=backend)

@@ -54,40 +54,30 @@ def at(step):
     return np.stack([np.full(7, step), TARGETS], axis=1)
 
 
-@pytest.mark.learning
-@pytest.mark.slow
 @pytest.mark.parametrize("normalize_value", [True, False])
 def test_value_of_a_constant_reward_is_that_reward(normalize_value):
     _, look, _ = learn(small("constant", **{"ppo.normalize_value": normalize_value}), 100)
     np.testing.assert_allclose(look(at(0))[0], 1.0, atol=0.05)
 
 
-@pytest.mark.learning
-@pytest.mark.slow
 def test_value_of_a_delayed_reward_is_discounted():
     _, look, _ = learn(small("delayed"), 150)
     np.testing.assert_allclose(look(at(0))[0], GAMMA, atol=0.06)
     np.testing.assert_allclose(look(at(1))[0], 1.0, atol=0.06)
 
 
-@pytest.mark.learning
-@pytest.mark.slow
 def test_a_clock_that_truncates_does_not_end_what_the_future_is_worth():
     # With truncation taken for termination it would be 1 + 0.9 + 0.81 + 0.729 = 3.4 at the first step of four.
     _, look, _ = learn(small("clock", **{"env.episode_length": 4}), 200)
     np.testing.assert_allclose(look(at(0))[0], 1 / (1 - GAMMA), rtol=0.05)
 
 
-@pytest.mark.learning
-@pytest.mark.slow
 def test_termination_ends_what_the_future_is_worth():
     _, look, _ = learn(small("fuse"), 200)
     for step, value in enumerate((1 + GAMMA + GAMMA**2, 1 + GAMMA, 1.0)):
         np.testing.assert_allclose(look(at(step))[0], value, atol=0.15)
 
 
-@pytest.mark.learning
-@pytest.mark.slow
 @pytest.mark.parametrize("distribution", ["normal", "tanh_normal"])
 @pytest.mark.parametrize("log_std", ["free", "state", "fixed"])
 def test_a_one_step_policy_finds_the_target(distribution, log_std):
@@ -96,15 +86,11 @@ def test_a_one_step_policy_finds_the_target(distribution, log_std):
     np.testing.assert_allclose(look(at(0))[1], TARGETS / 2, atol=0.1)
 
 
-@pytest.mark.learning
-@pytest.mark.slow
 def test_of_two_arms_it_pulls_the_one_that_pays():
     _, look, _ = learn(small("arms"), 60)
     assert (look(at(0))[1] > 0.3).all()
 
 
-@pytest.mark.learning
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
