@@ -20,6 +20,19 @@ def mean(x: Array, valid: Array | None = None, axis: tuple[int, ...] | None = No
     return jnp.sum(jnp.where(valid, x, 0), axis) / jnp.maximum(number, 1.0)
 
 
+def means(terms: dict[str, Array], valid: Array) -> dict[str, Array]:
+    """The `mean` of each of several terms, [] each, by one sum: over devices, each sum costs the time of a meeting.
+
+    Args:
+        terms: [B1, B2, ..., ...] each.
+        valid: [B1, B2, ...] bool, of the leading axes of all.
+    """
+    samples = [jnp.mean(x.reshape(*valid.shape, -1), axis=-1) for x in terms.values()]
+    rows = jnp.stack([*samples, jnp.ones(valid.shape)])
+    *sums, number = jnp.sum(jnp.where(valid, rows, 0), axis=tuple(range(1, rows.ndim)))
+    return {name: total / jnp.maximum(number, 1.0) for name, total in zip(terms, sums, strict=True)}
+
+
 def across(leading: Array, x: Array) -> Array:
     """[B1, B2, ...] → [B1, B2, ..., 1, 1], as many axes as x has, so that it holds for all that x has in a row."""
     return leading.reshape(*leading.shape, *([1] * (x.ndim - leading.ndim)))

@@ -35,6 +35,18 @@ def test_means_are_those_of_the_rows_that_count():
     np.testing.assert_allclose(explained, 0.75, rtol=1e-5)  # 1 - (½)²
 
 
+def test_means_of_several_terms_are_those_of_each_alone():
+    x = np.random.default_rng(0).normal(3.0, 2.0, (5, 4, 3)).astype(np.float32)
+    valid = np.random.default_rng(1).random((5, 4)) < 0.6
+    rows = x[valid].astype(np.float64)
+    x[~valid] = np.nan
+    found = masked.means({"vectors": x, "numbers": x[..., 0], "flags": x[..., :1] > 3}, valid)
+    expected = {"vectors": rows.mean(), "numbers": rows[:, 0].mean(), "flags": (rows[:, 0] > 3).mean()}
+    assert list(found) == list(expected)
+    np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-6)
+    assert masked.means({"none": x}, np.zeros_like(valid)) == {"none": 0}
+
+
 def test_nothing_is_learned_from_no_rows():
     valid = np.zeros((2, 2), bool)
     moments = normalize.init(jnp.zeros(()))

@@ -1,7 +1,5 @@
 """The terms of PPO's loss on a minibatch."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
@@ -23,22 +21,24 @@ def joint_loss(parts: Parts, params: PyTree, hyper: Hyper, batch: Batch, last: P
     """
     outputs = [parts.network.apply(params, *_inputs(view)) for view in _views(parts, batch)]
     distributions, values, _ = zip(*outputs, strict=True)
-    policy_term, (kl, note, metrics) = _policy_terms(parts, params, hyper, distributions, batch, last)
-    value_term, value_metrics = _value_terms(parts, hyper, values, batch)
-    return policy_term + hyper.value_cost * value_term, (kl, note, metrics | value_metrics)
+    terms = _policy_terms(parts, hyper, distributions, batch, last) | _value_terms(parts, hyper, values, batch)
+    means = masked.means(terms, batch.valid)
+    policy_term, (kl, note, metrics) = _policy_loss(parts, params, hyper, distributions[0], batch, means)
+    return policy_term + hyper.value_cost * means["value"], (kl, note, metrics | {"loss/value": means["value"]})
 
 
 def policy_loss(parts: Parts, params: PyTree, hyper: Hyper, batch: Batch, last: PyTree):
     """The loss of the policy alone; arguments and result are those of `joint_loss`."""
     distributions = [parts.network.apply(params, *_inputs(view))[0] for view in _views(parts, batch)]
-    return _policy_terms(parts, params, hyper, distributions, batch, last)
+    means = masked.means(_policy_terms(parts, hyper, distributions, batch, last), batch.valid)
+    return _policy_loss(parts, params, hyper, distributions[0], batch, means)
 
 
 def critic_loss(parts: Parts, params: PyTree, hyper: Hyper, batch: Batch, last: PyTree):
     """The loss of the critic alone; arguments and result are those of `joint_loss`."""
     values = [parts.network.value(params, *_inputs(view)) for view in _views(parts, batch)]
-    term, metrics = _value_terms(parts, hyper, values, batch)
-    return term, (jnp.zeros(()), last, metrics)
+    means = masked.means(_value_terms(parts, hyper, values, batch), batch.valid)
+    return means["value"], (jnp.zeros(()), last, {"loss/value": means["value"]})
 
 
 def novelty_loss(parts: Parts, params: PyTree, hyper: Hyper, batch: Batch, last: PyTree):
@@ -67,49 +67,49 @@ def _average(parts, terms):
     return (terms[0] + weight * sum(terms[1:])) / (1 + weight * len(terms[1:]))
 
 
-def _policy_terms(parts, params, hyper, distributions, batch, last):
-    """The policy's loss, and (KL from the reference, note for the next visit, its terms)."""
+# A term is of each sample, [S, B, ...]; the means of all are taken at once, which is one sum over the devices.
+
+
+def _policy_terms(parts, hyper, distributions, batch, last):
+    """What the policy's loss and its metrics are means of."""
     config, memo, distribution = parts.config, batch.memo, distributions[0]
-    mean = functools.partial(masked.mean, valid=batch.valid)
     surrogate = losses.SURROGATES[config.surrogate]
     advantage = parts.normalize_minibatch(batch.advantage, batch.valid)
     log_ratios = [
         distribution.log_prob(view.memo.sample) - memo.log_prob
         for distribution, view in zip(distributions, _views(parts, batch), strict=True)
     ]
-    policy_loss = _average(parts, [mean(surrogate(log_ratio, advantage, hyper.clip)) for log_ratio in log_ratios])
-    entropy = mean(distribution.entropy())
-    bound_loss = mean(losses.BOUND_LOSSES[config.bound_loss](distribution.means()))
-    behaviour_kl = mean(memo.distribution.kl(distribution))
-    kl = mean(parts.reference(memo.distribution, last).kl(distribution))
-    auxiliary, mirror = parts.auxiliary(params, *_inputs(batch)), _mirror_loss(parts, distributions, mean)
-    total = policy_loss - hyper.entropy_cost * entropy + hyper.kl_cost * behaviour_kl + hyper.bound_cost * bound_loss
-    total = total + sum(auxiliary.values()) + hyper.mirror_cost * sum(mirror.values())
-    metrics = {
-        "loss/policy": policy_loss,
-        "loss/entropy": entropy,
-        "loss/bound": bound_loss,
-        "update/kl": kl,
-        "update/clip_fraction": mean((jnp.abs(jnp.expm1(log_ratios[0])) > hyper.clip).astype(jnp.float32)),
+    terms = {
+        "policy": _average(parts, [surrogate(log_ratio, advantage, hyper.clip) for log_ratio in log_ratios]),
+        "entropy": distribution.entropy(),
+        "bound": losses.BOUND_LOSSES[config.bound_loss](distribution.means()),
+        "behaviour_kl": memo.distribution.kl(distribution),
+        "kl": parts.reference(memo.distribution, last).kl(distribution),
+        "clip_fraction": (jnp.abs(jnp.expm1(log_ratios[0])) > hyper.clip).astype(jnp.float32),
     }
+    if parts.symmetries:  # how far the means in the mirrors are from the mirrored means
+        means = jax.lax.stop_gradient(distribution.means())
+        seen = zip(parts.symmetries, distributions[1:], strict=True)
+        terms["mirror"] = sum(jnp.square(mirrored.means() - mirror.action(means)) for mirror, mirrored in seen)
+    return terms
+
+
+def _policy_loss(parts, params, hyper, distribution, batch, means):
+    """The policy's loss of the means of its terms, and (KL from the reference, note for the next visit, metrics)."""
+    auxiliary = parts.auxiliary(params, *_inputs(batch))
+    mirror = {name: means[name] for name in ("mirror",) if name in means}
+    costs = {"entropy": -hyper.entropy_cost, "behaviour_kl": hyper.kl_cost, "bound": hyper.bound_cost}
+    costs |= {name: hyper.mirror_cost for name in mirror}
+    total = means["policy"] + sum(auxiliary.values()) + sum(cost * means[name] for name, cost in costs.items())
     # The user's names come first, so that none of theirs can stand for one of ours.
-    metrics = {f"loss/{name}": term for name, term in (auxiliary | mirror).items()} | metrics
-    return total, (kl, parts.note(distribution), metrics)
-
-
-def _mirror_loss(parts, distributions, mean):
-    """How far the policy's means in the mirrors are from its mirrored means; {} without mirrors."""
-    if not parts.symmetries:
-        return {}
-    means = jax.lax.stop_gradient(distributions[0].means())
-    seen = zip(parts.symmetries, distributions[1:], strict=True)
-    return {"mirror": sum(mean(jnp.square(mirrored.means() - mirror.action(means))) for mirror, mirrored in seen)}
+    metrics = {f"loss/{name}": term for name, term in (auxiliary | mirror).items()}
+    metrics |= {f"loss/{name}": means[name] for name in ("policy", "entropy", "bound")}
+    metrics |= {f"update/{name}": means[name] for name in ("kl", "clip_fraction")}
+    return total, (means["kl"], parts.note(distribution), metrics)
 
 
 def _value_terms(parts, hyper, values, batch):
-    """The critic's loss and its metrics."""
+    """What the critic's loss is the mean of."""
     error = losses.VALUE_LOSSES[parts.config.value_loss]
     limit = jnp.where(hyper.value_clip > 0, hyper.value_clip, jnp.inf)
-    terms = [seen.loss(batch.target, batch.memo.value, limit, error) for seen in values]
-    value_loss = _average(parts, [masked.mean(term, batch.valid) for term in terms])
-    return value_loss, {"loss/value": value_loss}
+    return {"value": _average(parts, [seen.loss(batch.target, batch.memo.value, limit, error) for seen in values])}
