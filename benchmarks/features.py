@@ -99,7 +99,8 @@ def epoch(problem, overrides, patches):
     from jaxrl.host import program, sharding
 
     config = configure(problem, overrides)
-    mesh = sharding.mesh()
+    sharding.wake()
+    mesh = program.mesh(config)
     with contextlib.ExitStack() as stack:
         for where, name, other in patches:
             stack.enter_context(mock.patch.object(where, name, other))

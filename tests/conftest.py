@@ -28,7 +28,7 @@ import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-from jaxrl.host import sharding  # noqa: E402
+from jaxrl.host import program, sharding  # noqa: E402
 
 jax.config.update("jax_debug_key_reuse", True)
 
@@ -52,7 +52,7 @@ def pytest_configure(config):
     ]
     os.environ["XLA_FLAGS"] = " ".join([*flags, *shared])
     jax.devices()
-    os.environ["XLA_FLAGS"] = " ".join(flags)
+    os.environ["XLA_FLAGS"] = " ".join([*flags, "--xla_force_host_platform_device_count=1"])
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -62,6 +62,7 @@ def one_device():
     mesh = sharding.mesh
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sharding, "mesh", lambda devices=None: mesh(devices or jax.devices()[:1]))
+        patch.setattr(program, "mesh", lambda config: sharding.mesh())
         yield
 
 

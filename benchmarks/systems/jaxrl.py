@@ -8,6 +8,7 @@ from benchmarks.report import ROOT
 from jaxrl.host import config as configs
 from jaxrl.host import program, sharding
 
+sharding.wake()  # as training does, before anything else touches JAX
 BRAX = ("backend", "episode_length")  # what a problem says of Brax's environments only
 
 
@@ -58,7 +59,7 @@ def learn(seed, interval):
 
 def _start(config, iterations):
     """step and act of a run, the step being so many iterations."""
-    mesh = sharding.mesh()
+    mesh = program.mesh(config)
     source = program.make(config, mesh)
     programs = program.compile(source, mesh, config.seed)
     state = programs.init()

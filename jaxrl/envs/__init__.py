@@ -92,6 +92,11 @@ def default_config() -> ConfigDict:
     return config
 
 
+def on_host(suite: str) -> bool:
+    """Whether a suite's environments are stepped there; a user's own suite says so by TRACEABLE = False."""
+    return not getattr(find("envs", suite), "TRACEABLE", True)
+
+
 def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environment:
     """N environments of the suite that the config names.
 

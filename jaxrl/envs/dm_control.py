@@ -27,6 +27,7 @@ from jaxrl.envs.brax import quiet
 from jaxrl.find import nearest
 from jaxrl.types import Box, ConfigError, Environment, Spec, Timestep
 
+TRACEABLE = False  # reset and step, which live on the host
 LIMITS = {"episode_length": (0, 10_000_000), "action_repeat": (1, 1000), "num_threads": (1, 4096)}
 ENDLESS = 10_000_000  # steps of an episode that no clock ends
 UNBOUNDED = 1e10  # what the suite gives for the bound of an action that has none
@@ -104,7 +105,7 @@ def _build(config, num_envs) -> tuple[Environment, list]:
         age[:] = np.where(terminated | truncated, 0, age + 1)
         return state, Timestep(seen, reward.astype(np.float32), terminated, truncated, final, {}, everyone)
 
-    spec = Spec(num_envs, obs, space, math.ceil(limit / repeat), traceable=False)
+    spec = Spec(num_envs, obs, space, math.ceil(limit / repeat), traceable=TRACEABLE)
     return Environment(reset, step, spec), envs
 
 

@@ -24,6 +24,7 @@ from jaxrl.envs.brax import quiet
 from jaxrl.find import nearest
 from jaxrl.types import ConfigError, Discrete, Environment, PyTree, Space, Spec, Timestep
 
+TRACEABLE = False  # reset and step, which live on the host
 LIMITS = {"episode_length": (0, 10_000_000), "num_threads": (0, 4096)}
 EXAMPLE = "frame_skip=4"  # of an option, for messages
 # Options that we give ourselves.
@@ -87,7 +88,7 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     blank = see(gymnasium.library().vector.utils.create_empty_array(shows, n=1))
     shown = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), blank)
     limit = max(1, known.max_episode_steps) if _is_clocked(config.name) else 1
-    return Environment(reset, step, Spec(num_envs, shown, space, limit, traceable=False))
+    return Environment(reset, step, Spec(num_envs, shown, space, limit, traceable=TRACEABLE))
 
 
 def _library():

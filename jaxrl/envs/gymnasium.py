@@ -22,6 +22,7 @@ from jaxrl.envs import Camera, Control, Scene, gymnasium_server, gymnasium_worke
 from jaxrl.find import nearest
 from jaxrl.types import Box, ConfigError, Discrete, Environment, MultiDiscrete, PyTree, Spec, Timestep
 
+TRACEABLE = False  # reset and step, which live on the host
 LIMITS = {"episode_length": (0, 10_000_000), "pixels": (0, 4096), "num_workers": (0, 4096)}
 CHOICES = {"vectorization": ("workers", "sync", "async"), "autoreset": ("same_step", "next_step")}
 
@@ -131,7 +132,7 @@ def _build(config, envs, num_envs, vector) -> Environment:
         return state, Timestep(obs, np.float32(reward), terminated, truncated & ~terminated, final, {}, valid)
 
     shown = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), see(envs.observation_space.sample()))
-    return Environment(reset, step, Spec(num_envs, shown, space, limit, traceable=False))
+    return Environment(reset, step, Spec(num_envs, shown, space, limit, traceable=TRACEABLE))
 
 
 def control(config: ConfigDict) -> Control:

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 
+from jaxrl import cores
 from jaxrl.envs import gymnasium_server
 from jaxrl.envs.child import Child
 from jaxrl.types import ConfigError
@@ -16,10 +17,8 @@ def number(wanted: int, num_envs: int) -> int:
     """How many processes: as many as wanted; if that is 0 one for each core, of at least LEAST environments each."""
     if wanted:
         return min(wanted, num_envs)
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count()
     # Elsewhere no descriptors are handed down.
-    return max(1, min(cores, num_envs // LEAST)) if os.name == "posix" else 1
+    return max(1, min(cores.number(), num_envs // LEAST)) if os.name == "posix" else 1
 
 
 class Workers:

@@ -44,6 +44,7 @@ from jaxrl.envs.options import parse
 from jaxrl.find import nearest
 from jaxrl.types import Box, ConfigError, Discrete, Environment, MultiDiscrete, Spec, Timestep
 
+TRACEABLE = False  # reset and step, which live on the host
 LIMITS = {"episode_length": (0, 10_000_000)}
 CHOICES = {"autoreset": ("auto", "same_step", "next_step", "on_demand")}
 
@@ -93,7 +94,7 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     obs = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], dlpack.hand_over(x).dtype), shown)
     length = config.episode_length or simulator.episode_length
     # Isaac's clocks stop after one step less than they are set to.
-    spec = Spec(num_rows, obs, space, max(length - 1, 1), num_agents=simulator.num_agents, traceable=False)
+    spec = Spec(num_rows, obs, space, max(length - 1, 1), num_agents=simulator.num_agents, traceable=TRACEABLE)
     reset, step = connect(simulator, act, num_rows, jax.tree.leaves(shown)[0].device)
     return Environment(reset, step, spec)
 

@@ -114,10 +114,11 @@ def iterate(
     if config.seeds > 1:
         raise ConfigError(f"config.seeds={config.seeds} is a sweep, not a run; call jaxrl.sweep, or set it to 1.")
     program.use_compilation_cache()
+    sharding.wake()
     crew = processes.crew()
     crew.first(functools.partial(configs.check_same, crew.gather(configs.to_json(config))))
     say = say if crew.is_first else lambda line: None
-    mesh = sharding.mesh()
+    mesh = program.mesh(config)
     kind = mesh.devices.flat[0].device_kind
     source = program.make(config, mesh)
     stop_rule = guard.stop_rule(config.stop)

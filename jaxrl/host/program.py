@@ -44,6 +44,15 @@ class Program(NamedTuple):
     compile_seconds: float
 
 
+def mesh(config: ConfigDict) -> Mesh:
+    """The devices that share a run."""
+    return sharding.fitting(_num_envs(config), on_host=envs.on_host(config.env.suite))
+
+
+def _num_envs(config):
+    return config[config.algorithm.split(".")[-1]].num_envs
+
+
 def make(config: ConfigDict, mesh: Mesh | None) -> Source:
     """Builds what the config names.
 
@@ -55,7 +64,7 @@ def make(config: ConfigDict, mesh: Mesh | None) -> Source:
         ConfigError: a name that does not exist, sizes that do not divide, an environment that lives on the host where
             there are several.
     """
-    num_envs = config[config.algorithm.split(".")[-1]].num_envs
+    num_envs = _num_envs(config)
     if mesh:
         sharding.check(num_envs, mesh, f"{config.algorithm}.num_envs")
     env = envs.make(config.env, num_envs)
@@ -119,11 +128,12 @@ def compile(source: Source, mesh: Mesh, seed: int) -> Program:
         evaluate = jax.jit(sharding.over(source.evaluate, mesh), out_shardings=everywhere)
         jobs["evaluate"] = (evaluate, template.agent, scalar(jnp.uint32), scalar(jnp.int32))
     # What runs once is not worth optimising.
-    options = {"init": QUICKLY} if sharding.is_cpu(mesh) else {}
+    options = {"init": QUICKLY | sharding.PATIENCE} if sharding.is_cpu(mesh) else {}
+    usual = sharding.PATIENCE if sharding.is_cpu(mesh) else None
 
     def build(name):
         function, *arguments = jobs[name]
-        return function.lower(*arguments).compile(options.get(name))
+        return function.lower(*arguments).compile(options.get(name, usual))
 
     with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
         done = dict(zip(jobs, pool.map(build, jobs), strict=True))

@@ -5,6 +5,7 @@ may be of several processes, of which each calls everything here with the same v
 """
 
 import functools
+import os
 from collections.abc import Callable
 
 import jax
@@ -12,9 +13,50 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from jaxrl import cores
 from jaxrl.types import ConfigError, PyTree, Spec, TrainState
 
 AXIS = "data"
+FEWEST = 32  # environments of a core: with fewer, meeting the others takes longer than they save
+# Devices of a CPU meet in memory and wait there for the slowest, which may be suspended; XLA gives up after 40 s.
+PATIENCE = {"xla_cpu_collective_call_terminate_timeout_seconds": 10**6}
+
+
+def wake() -> None:
+    """Wakes JAX up with a device for each core of a CPU, a power of two of them; a run takes those it has use for.
+
+    XLA computes a small kernel on one core, and physics is made of them: with one device the other cores are idle.
+    Nothing changes where JAX is awake, or was told a number: JAX_NUM_CPU_DEVICES=1, or XLA_FLAGS.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    told = jax.config.jax_num_cpu_devices > 0 or "xla_force_host_platform_device_count" in flags
+    devices = 1 << (cores.number().bit_length() - 1)
+    if told or devices == 1 or jax.distributed.is_initialized():
+        return
+    try:
+        jax.config.update("jax_num_cpu_devices", devices)
+    except RuntimeError:  # it is awake
+        return
+    # A thread of XLA's that waits for the other devices computes nothing: one more than those that may wait.
+    given, os.environ["NPROC"] = os.environ.get("NPROC"), str(devices + 1)
+    jax.devices()
+    del os.environ["NPROC"]
+    os.environ |= {"NPROC": given} if given else {}
+
+
+def fitting(num_envs: int, on_host: bool) -> Mesh:
+    """The mesh of a run: all devices; of a CPU's cores as many as can share the environments evenly, and gain by it.
+
+    Args:
+        num_envs: that are shared.
+        on_host: they are stepped there, where they have use for the other cores.
+    """
+    devices = jax.devices()
+    if devices[0].platform != "cpu" or jax.process_count() > 1:
+        return mesh()
+    powers = [2**power for power in range(len(devices).bit_length())]  # groups of minibatches come in such numbers
+    even = [n for n in powers if num_envs % n == 0 and num_envs >= n * FEWEST]
+    return mesh(devices[: 1 if on_host else max(even, default=1)])
 
 
 def mesh(devices: list[jax.Device] | None = None) -> Mesh:
