@@ -28,7 +28,7 @@ import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-from jaxrl.host import program, sharding  # noqa: E402
+from jaxrl.host import sharding  # noqa: E402
 
 jax.config.update("jax_debug_key_reuse", True)
 
@@ -62,7 +62,6 @@ def one_device():
     mesh = sharding.mesh
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sharding, "mesh", lambda devices=None: mesh(devices or jax.devices()[:1]))
-        patch.setattr(program, "mesh", lambda config: sharding.mesh())
         yield
 
 

@@ -21,6 +21,8 @@ FEWEST = 32  # environments of a core: with fewer, meeting the others takes long
 # Devices of a CPU meet in memory and wait there for the slowest, which may be suspended; XLA gives up after 40 s.
 PATIENCE = {"xla_cpu_collective_call_terminate_timeout_seconds": 10**6}
 
+_has_cores = False  # the devices of a CPU are its cores, by `wake`
+
 
 def wake() -> None:
     """Wakes JAX up with a device for each core of a CPU, a power of two of them; a run takes those it has use for.
@@ -28,6 +30,7 @@ def wake() -> None:
     XLA computes a small kernel on one core, and physics is made of them: with one device the other cores are idle.
     Nothing changes where JAX is awake, or was told a number: JAX_NUM_CPU_DEVICES=1, or XLA_FLAGS.
     """
+    global _has_cores
     flags = os.environ.get("XLA_FLAGS", "")
     told = jax.config.jax_num_cpu_devices > 0 or "xla_force_host_platform_device_count" in flags
     devices = 1 << (cores.number().bit_length() - 1)
@@ -37,8 +40,9 @@ def wake() -> None:
         jax.config.update("jax_num_cpu_devices", devices)
     except RuntimeError:  # it is awake
         return
-    # A thread of XLA's that waits for the other devices computes nothing: one more than those that may wait.
-    given, os.environ["NPROC"] = os.environ.get("NPROC"), str(devices + 1)
+    _has_cores = True
+    # A thread of XLA's that waits for the other devices computes nothing: there is one more than may wait.
+    given, os.environ["NPROC"] = os.environ.get("NPROC"), str(cores.number() + 1)
     jax.devices()
     del os.environ["NPROC"]
     os.environ |= {"NPROC": given} if given else {}
@@ -52,7 +56,7 @@ def fitting(num_envs: int, on_host: bool) -> Mesh:
         on_host: they are stepped there, where they have use for the other cores.
     """
     devices = jax.devices()
-    if devices[0].platform != "cpu" or jax.process_count() > 1:
+    if not _has_cores or devices[0].platform != "cpu":
         return mesh()
     powers = [2**power for power in range(len(devices).bit_length())]  # groups of minibatches come in such numbers
     even = [n for n in powers if num_envs % n == 0 and num_envs >= n * FEWEST]
@@ -60,8 +64,10 @@ def fitting(num_envs: int, on_host: bool) -> Mesh:
 
 
 def mesh(devices: list[jax.Device] | None = None) -> Mesh:
-    """All devices, or those given, in a row."""
-    devices = jax.devices() if devices is None else devices
+    """All devices, or those given, in a row; a CPU whose cores are devices counts as one of them."""
+    if devices is None:
+        devices = jax.devices()
+        devices = devices[:1] if _has_cores and devices[0].platform == "cpu" else devices
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
