@@ -128,12 +128,12 @@ def compile(source: Source, mesh: Mesh, seed: int) -> Program:
         evaluate = jax.jit(sharding.over(source.evaluate, mesh), out_shardings=everywhere)
         jobs["evaluate"] = (evaluate, template.agent, scalar(jnp.uint32), scalar(jnp.int32))
     # What runs once is not worth optimising.
-    options = {"init": QUICKLY | sharding.PATIENCE} if sharding.is_cpu(mesh) else {}
-    usual = sharding.PATIENCE if sharding.is_cpu(mesh) else None
+    options = {"init": QUICKLY} if sharding.is_cpu(mesh) else {}
+    usual = sharding.compile_options(mesh)
 
     def build(name):
         function, *arguments = jobs[name]
-        return function.lower(*arguments).compile(options.get(name, usual))
+        return function.lower(*arguments).compile(usual | options.get(name, {}))
 
     with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
         done = dict(zip(jobs, pool.map(build, jobs), strict=True))

@@ -18,9 +18,6 @@ from jaxrl.types import ConfigError, PyTree, Spec, TrainState
 
 AXIS = "data"
 FEWEST = 32  # environments of a core: with fewer, meeting the others takes longer than they save
-# Devices of a CPU meet in memory and wait there for the slowest, which may be suspended; XLA gives up after 40 s.
-PATIENCE = {"xla_cpu_collective_call_terminate_timeout_seconds": 10**6}
-
 _has_cores = False  # the devices of a CPU are its cores, by `wake`
 
 
@@ -41,11 +38,6 @@ def wake() -> None:
     except RuntimeError:  # it is awake
         return
     _has_cores = True
-    # A thread of XLA's that waits for the other devices computes nothing: there is one more than may wait.
-    given, os.environ["NPROC"] = os.environ.get("NPROC"), str(cores.number() + 1)
-    jax.devices()
-    del os.environ["NPROC"]
-    os.environ |= {"NPROC": given} if given else {}
 
 
 def fitting(num_envs: int, on_host: bool) -> Mesh:
@@ -69,6 +61,17 @@ def mesh(devices: list[jax.Device] | None = None) -> Mesh:
         devices = jax.devices()
         devices = devices[:1] if _has_cores and devices[0].platform == "cpu" else devices
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def compile_options(mesh: Mesh) -> dict[str, int | bool]:
+    """What XLA is told about programs over the devices of a CPU."""
+    if not is_cpu(mesh) or mesh.size == 1:
+        return {}
+    # They meet in memory and wait there for the slowest, which may be suspended; XLA would give up after 40 s.
+    options = {"xla_cpu_collective_call_terminate_timeout_seconds": 10**6}
+    # Threads that help with the products of all would be as many as wait for each other at such a meeting.
+    is_full = _has_cores and mesh.size == len(jax.devices())
+    return options | ({"xla_cpu_multi_thread_eigen": False} if is_full else {})
 
 
 def check(num_envs: int, mesh: Mesh, key: str) -> None:
