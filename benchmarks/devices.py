@@ -2,8 +2,8 @@
 
     python benchmarks/devices.py [--devices 1 2] [--env ant] [--num_envs 128] [--unroll_length 16] [--repeats 3]
 
-All devices share the cores of one machine, so the best to hope for is the rate of one device; how much of that is left
-is what is printed. How many devices there are is a process's own: each number of them is timed in one of its own.
+All devices share the cores of one machine: several keep those busy that one leaves idle, and wait for each other. How
+many devices there are is a process's own: each number of them is timed in one of its own.
 """
 
 import argparse

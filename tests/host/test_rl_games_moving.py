@@ -104,7 +104,7 @@ def test_a_policy_needs_no_environment(params, tmp_path):
     policy = jaxrl.load_policy(tmp_path / "run")
     assert policy.spec == spec and spec.obs.shape == (3,) and spec.action == Box((2,))
     assert policy(np.zeros(3, np.float32)).shape == (2,)
-    with pytest.raises(ConfigError, match="torch"):
+    with pytest.raises(ConfigError, match="torch|your_module"):
         jaxrl.train(tmp_path / "shared.py", tmp_path / "run")
 
 
