@@ -207,7 +207,7 @@ def build(config: ConfigDict) -> program.Source:
 
     Under `jax.vmap` they are, on a CPU, for each member bit for bit what they are alone; elsewhere up to rounding.
     """
-    mesh = program.mesh(config)
+    mesh = sharding.mesh()
     source = program.make(config, mesh)
     return program.in_turn(source) if sharding.is_cpu(mesh) else source
 
