@@ -90,7 +90,7 @@ def restarting(
 
     def go_on(env_state, action):
         key, renew_key = jax.random.split(env_state.key)
-        state, single = together(step, num_envs)(env_state.state, action)
+        state, single = together(step)(env_state.state, action)
         steps = env_state.steps + 1
         terminated = single.terminated
         truncated = (steps >= time_limit) & ~terminated
@@ -106,28 +106,25 @@ def restarting(
     return begin, go_on
 
 
-def together(step: Callable, num_envs: int) -> Callable:
-    """`jax.vmap(step)`, by each device for its own; on one CPU in pieces, whose states stay in its cache.
+def together(step: Callable) -> Callable:
+    """`jax.vmap(step)`, by each device for its own; on a CPU in pieces, whose states stay in a core's cache.
 
     Args:
         step: (state, action) -> (state, Single) of one environment.
-        num_envs: N.
     """
-
-    # Physics may be calls that the compiler cannot share out by itself.
-    all_at_once = shares.locally(jax.vmap(step), (0, 0), 0)
+    all_at_once = jax.vmap(step)
 
     def in_pieces(state, action):
-        size = piece(sum(leaf.nbytes for leaf in jax.tree.leaves(state)), num_envs)
-        if size == num_envs:
+        number = jax.tree.leaves(action)[0].shape[0]
+        size = piece(sum(leaf.nbytes for leaf in jax.tree.leaves(state)), number)
+        if size == number:
             return all_at_once(state, action)
         cut = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), (state, action))
         stepped = jax.lax.map(lambda one: all_at_once(*one), cut)
-        return jax.tree.map(lambda x: x.reshape(num_envs, *x.shape[2:]), stepped)
+        return jax.tree.map(lambda x: x.reshape(number, *x.shape[2:]), stepped)
 
-    # Several devices share the environments out, and a loop over pieces would run across all of them.
-    is_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
-    return in_pieces if is_cpu else all_at_once
+    # Physics may be calls that the compiler cannot share out by itself.
+    return shares.locally(in_pieces if jax.default_backend() == "cpu" else all_at_once, (0, 0), 0)
 
 
 def piece(total_bytes: int, num_envs: int) -> int:
