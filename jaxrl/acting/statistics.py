@@ -78,11 +78,12 @@ def blocked(obs: PyTree, valid: Array, space: Space) -> dict[str, Array]:
 
 def summarize(finished: Finished) -> dict[str, Array]:
     """The rows `rollout/...`; means over episodes are NaN if none ended."""
-    episodes = jnp.sum(finished.episodes)
+    rows = jnp.stack([finished.steps, finished.reward, finished.episodes, finished.episode_return, finished.length])
+    steps, reward, episodes, episode_return, length = jnp.sum(rows, axis=1)
     return {
-        "rollout/reward": jnp.sum(finished.reward) / jnp.sum(finished.steps),
+        "rollout/reward": reward / steps,
         "rollout/episodes": episodes,
-        "rollout/episode_return": jnp.sum(finished.episode_return) / episodes,
-        "rollout/episode_length": jnp.sum(finished.length) / episodes,
+        "rollout/episode_return": episode_return / episodes,
+        "rollout/episode_length": length / episodes,
         "rollout/episode_length_max": jnp.max(finished.length_max),
     }

@@ -5,19 +5,14 @@ import jax.numpy as jnp
 from jaxrl.types import Array
 
 
-def mean(x: Array, valid: Array | None = None, axis: tuple[int, ...] | None = None) -> Array:
+def mean(x: Array, valid: Array | None = None) -> Array:
     """The mean of x where `valid` holds; 0 if it holds nowhere. What stands elsewhere does not matter, NaN included.
 
     Args:
         x: [B1, B2, ..., ...].
         valid: [B1, B2, ...] bool, of the leading axes of x; all count by default.
-        axis: axes that are averaged; all by default.
     """
-    if valid is None:
-        return jnp.mean(x, axis)
-    valid = across(valid, x)
-    number = jnp.sum(jnp.broadcast_to(valid, x.shape), axis, dtype=jnp.float32)
-    return jnp.sum(jnp.where(valid, x, 0), axis) / jnp.maximum(number, 1.0)
+    return jnp.mean(x) if valid is None else means({"x": x}, valid)["x"]
 
 
 def means(terms: dict[str, Array], valid: Array) -> dict[str, Array]:

@@ -58,13 +58,15 @@ def update(moments: Moments, batch: PyTree, valid: Array | None = None) -> Momen
     count = _add(moments.count, size)
     weight = size / jnp.maximum(count[0], 1.0)
 
+    def average(x):
+        return jnp.sum(jnp.where(masked.across(valid, x), x, 0.0), tuple(range(valid.ndim))) / jnp.maximum(size, 1.0)
+
     def merge(batch, mean, variance):
         if not mean:
             return (), ()
-        axes = tuple(range(valid.ndim))
         batch = batch.astype(jnp.float32)
-        batch_mean = masked.mean(batch, valid, axes)
-        batch_variance = masked.mean(jnp.square(batch - batch_mean), valid, axes)
+        batch_mean = average(batch)
+        batch_variance = average(jnp.square(batch - batch_mean))
         delta = (batch_mean - mean[0]) - mean[1]
         # In two steps: the difference of a small variance and a large one would have lost the small one's digits.
         variance = _add(variance, -weight * (variance[0] + variance[1]))

@@ -81,8 +81,8 @@ def explained_variance(value: Array, target: Array, valid: Array | None = None) 
         target: the same.
         valid: [T, N] bool, which of them count; all by default.
     """
-
-    def variance(x):
-        return masked.mean(jnp.square(x - masked.mean(x, valid)), valid)
-
-    return 1.0 - variance(target - value) / jnp.maximum(variance(target), 1e-8)
+    valid = jnp.ones(value.shape[:2], bool) if valid is None else valid
+    both = {"error": target - value, "target": target}
+    means = masked.means(both, valid)
+    variance = masked.means({name: jnp.square(x - means[name]) for name, x in both.items()}, valid)
+    return 1.0 - variance["error"] / jnp.maximum(variance["target"], 1e-8)

@@ -23,7 +23,6 @@ def test_means_are_those_of_the_rows_that_count():
     rows = x[valid].astype(np.float64)
     x[~valid] = np.nan  # whatever stands there
     np.testing.assert_allclose(masked.mean(x, valid), rows.mean(), rtol=1e-6)
-    np.testing.assert_allclose(masked.mean(x, valid, (0, 1)), rows.mean(0), rtol=1e-6)
     moments = normalize.update(normalize.init(jnp.zeros(3)), x, valid)
     np.testing.assert_allclose(moments.mean[0], rows.mean(0), rtol=1e-5)
     np.testing.assert_allclose(moments.variance[0], rows.var(0), rtol=1e-5)

@@ -67,6 +67,7 @@ def make(config: ConfigDict, spec: Spec) -> Algorithm:
             "batch": lambda moments, x, valid: normalize.standardize(x, valid),
             "running": lambda moments, x, valid: normalize.normalize(moments, x),
         }.get(ppo.normalize_advantage, lambda moments, x, valid: x),
+        follow_advantage=normalize.update if ppo.normalize_advantage == "running" else stay,
         normalize_minibatch=(normalize.standardize if ppo.normalize_advantage == "minibatch" else lambda x, valid: x),
         decay=schedules.DECAYS.get(ppo.learning_rate_schedule, schedules.constant),
         decay_clip=schedules.DECAYS[ppo.clip_schedule],

@@ -96,7 +96,7 @@ def prepare(parts: Parts, state: State, rollout: Rollout) -> tuple[State, Batch,
     advantage, target = estimate(parts, state, rollout, memo.value)
     moments = normalize.update(state.value_moments, target, valid)
     state = state._replace(
-        value_moments=moments, advantage_moments=normalize.update(state.advantage_moments, advantage, valid)
+        value_moments=moments, advantage_moments=parts.follow_advantage(state.advantage_moments, advantage, valid)
     )
     pieces = rollout.reset.shape[0] // parts.segment_length  # P
     batch = Batch(

@@ -92,6 +92,7 @@ class Parts(NamedTuple):
     normalize_value: Callable  # (moments, value) -> value
     denormalize_value: Callable  # (moments, value) -> value
     normalize_advantage: Callable  # (moments, advantage of a rollout, valid) -> advantage
+    follow_advantage: Callable  # (moments, advantage of a rollout, valid) -> moments
     normalize_minibatch: Callable  # (advantage of a minibatch, valid) -> advantage
     decay: Callable  # progress -> factor of the learning rates
     decay_clip: Callable
