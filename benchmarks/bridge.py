@@ -129,7 +129,7 @@ def measure(options, num_envs, python):
         return lambda: env.step(state, action)[1]
 
     here, there = stepping(""), stepping(python)
-    action = dlpack.to_torch(np.zeros((num_envs, options["sizes"][1]), np.float32), simulator.obs.device)
+    action = simulator.obs.new_zeros(num_envs, options["sizes"][1])
     alone, through, everything, served = (
         np.array(timed(step))
         for step in (

@@ -32,7 +32,6 @@ import importlib
 import importlib.util
 import inspect
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -82,8 +81,7 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     """
     del restarts
     simulator = torch_contracts.understand(_load(config, num_envs), config.autoreset)
-    space, act = _action(simulator.space)
-    shown = jax.tree.map(dlpack.own, simulator.look())
+    shown = simulator.look()
     num_rows = num_envs * simulator.num_agents
     for leaf in jax.tree.leaves(shown):
         if leaf.ndim == 0 or len(leaf) != num_rows:
@@ -91,28 +89,27 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
                 f"config.env.name={config.name!r} shows {tuple(leaf.shape)}, but num_envs={num_envs} with "
                 f"{simulator.num_agents} agent(s) each are {num_rows} rows; let it make as many."
             )
-    obs = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], dlpack.hand_over(x).dtype), shown)
+    obs = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], dlpack.hand_over(dlpack.own(x)).dtype), shown)
+    device = jax.tree.leaves(shown)[0].device
+    space, act = _action(simulator.space, device)
     length = config.episode_length or simulator.episode_length
     # Isaac's clocks stop after one step less than they are set to.
     spec = Spec(num_rows, obs, space, max(length - 1, 1), num_agents=simulator.num_agents, traceable=TRACEABLE)
-    reset, step = connect(simulator, act, num_rows, jax.tree.leaves(shown)[0].device)
+    reset, step = connect(simulator, lambda action: act(dlpack.bring(action, device)), num_rows)
     return Environment(reset, step, spec)
 
 
-def connect(
-    simulator: torch_contracts.Simulator, act: Callable, num_rows: int, device: Any
-) -> tuple[Callable, Callable]:
+def connect(simulator: torch_contracts.Simulator, act: Callable, num_rows: int) -> tuple[Callable, Callable]:
     """The functions reset and step of an Environment.
 
     Args:
         simulator: by its contract.
-        act: action of the policy as a tensor, which it may write into -> that of the simulator.
+        act: action of the policy -> that of the simulator, a tensor in memory of its own.
         num_rows: N.
-        device: of the simulator.
     """
     import torch
 
-    previous = waiting = None  # obs and who waits for its restart, after the last step; torch's, in our memory
+    previous = waiting = None  # obs and who waits for its restart, after the last step; in our memory
     saves, everyone = False, np.ones(num_rows, bool)
 
     def show(obs):
@@ -138,13 +135,13 @@ def connect(
         nonlocal previous, waiting
         del env_state
         with torch.no_grad():
-            shown = simulator.step(act(dlpack.to_torch(action, device)))
+            shown = simulator.step(act(action))
             obs = _each(dlpack.own, shown.obs)
             final, obs = end(simulator, shown, obs, previous)
             unused, waiting = waiting, shown.waiting
         numbers = {"reward": shown.reward, "terminated": shown.terminated, "truncated": shown.truncated}
         _check_rows(num_rows, **numbers)
-        numbers = {name: dlpack.hand_over(tensor) for name, tensor in numbers.items()}
+        numbers = {name: dlpack.hand_over(rows) for name, rows in numbers.items()}
         valid = everyone if unused is None else dlpack.hand_over(~unused)
         previous, seen = obs, show(obs)
         final = seen if final is obs else show(final)
@@ -165,7 +162,7 @@ def end(simulator, shown, obs, previous):
     if not len(rows):
         return obs, obs
     if simulator.restart:
-        return obs, _each(dlpack.own, simulator.restart(shown.restarted))
+        return obs, _each(dlpack.own, simulator.restart(dlpack.tensor(shown.restarted)))
     last = previous if shown.final_obs is None else shown.final_obs
     return _patched(obs, last, rows), obs
 
@@ -181,7 +178,7 @@ def _patched(obs, other, rows):
     """A copy of obs whose rows are in part those of another."""
     if isinstance(obs, dict):
         return {name: _patched(part, other[name], rows) for name, part in obs.items()}
-    return obs.clone().index_copy_(0, rows, other[rows].to(obs.dtype))
+    return dlpack.patched(obs, other, rows)
 
 
 def _load(config, num_envs):
@@ -227,15 +224,13 @@ def _line(mistake):
     return " ".join(f"{type(mistake).__name__}: {mistake}".split())
 
 
-def _action(theirs):
-    """The policy's action space, and the function from its action, in memory of its own, to the simulator's in that."""
-    import torch
-
+def _action(theirs, device):
+    """The policy's action space, and the function from its action near by to the simulator's, which it may keep."""
     if hasattr(theirs, "nvec"):
-        return MultiDiscrete(tuple(int(n) for n in theirs.nvec)), lambda action: action.to(torch.int64)
+        return MultiDiscrete(tuple(int(n) for n in theirs.nvec)), lambda action: dlpack.tensor(action + 0).long()
     if hasattr(theirs, "n"):
         start = int(getattr(theirs, "start", 0))
-        return Discrete(int(theirs.n)), lambda action: action.to(torch.int64) + start
+        return Discrete(int(theirs.n)), lambda action: dlpack.tensor(action + start).long()
     if not (hasattr(theirs, "low") and hasattr(theirs, "high")):
         raise ConfigError(
             f"config.env.name makes a simulator with actions of {type(theirs).__name__}; "
@@ -245,28 +240,21 @@ def _action(theirs):
     low, high = (np.broadcast_to(np.asarray(bound, np.float32), shape) for bound in (theirs.low, theirs.high))
     bounded = np.isfinite(low) & np.isfinite(high)
     if (bounded & (low == -1) & (high == 1)).all():
-        return Box(shape), lambda action: action.clamp_(-1.0, 1.0)
+        return Box(shape), lambda action: dlpack.tensor(action.clip(-1.0, 1.0))
     if not bounded.any():
-        return Box(shape), lambda action: action
+        return Box(shape), lambda action: dlpack.tensor(action * 1.0)
     with np.errstate(invalid="ignore"):  # inf - inf
-        half = torch.from_numpy(np.where(bounded, 0.5 * (high - low), np.float32(1)))
-        middle = torch.from_numpy(np.where(bounded, 0.5 * (high + low), np.float32(0)))
-    low, high = torch.from_numpy(low.copy()), torch.from_numpy(high.copy())
-
-    def stretch(action):
-        nonlocal half, middle, low, high
-        if half.device != action.device:
-            half, middle, low, high = (bound.to(action.device) for bound in (half, middle, low, high))
-        return action.mul_(half).add_(middle).clamp_(low, high)
-
-    return Box(shape), stretch
+        half = np.where(bounded, 0.5 * (high - low), np.float32(1))
+        middle = np.where(bounded, 0.5 * (high + low), np.float32(0))
+    half, middle, low, high = (dlpack.bring(bound, device) for bound in (half, middle, low, high))
+    return Box(shape), lambda action: dlpack.tensor((action * half + middle).clip(low, high))
 
 
-def _check_rows(num_rows, **tensors):
-    for name, tensor in tensors.items():
-        if tensor.shape != (num_rows,):
+def _check_rows(num_rows, **numbers):
+    for name, each in numbers.items():
+        if each.shape != (num_rows,):
             raise ConfigError(
-                f"config.env.name makes a simulator whose {name} is {tuple(tensor.shape)}; it must be ({num_rows},)."
+                f"config.env.name makes a simulator whose {name} is {tuple(each.shape)}; it must be ({num_rows},)."
             )
 
 

@@ -27,7 +27,7 @@ from jaxrl.types import ConfigError, PyTree
 
 
 class Shown(NamedTuple):
-    """What a simulator shows after a step; tensors of torch, ours but for the observations."""
+    """What a simulator shows after a step: observations as it holds them; what we made of the rest (`dlpack.near`)."""
 
     obs: PyTree  # [N, ...]
     reward: Any  # [N] float32
@@ -45,7 +45,9 @@ class Simulator(NamedTuple):
     begin: Callable  # seed -> obs [N, ...] of new episodes in all environments, waiting [N] bool or None
     step: Callable  # action [N, ...] of torch, its to keep -> Shown
     space: Any  # of one row's action, gymnasium's or gym's
-    restart: Callable | None = None  # done [N] bool -> obs [N, ...], new where done; None: it restarts by itself
+    restart: Callable | None = (
+        None  # done [N] bool of torch -> obs [N, ...], new where done; None: it restarts by itself
+    )
     num_agents: int = 1  # A
     episode_length: int = 0  # steps; 0 if it does not tell
     save: Callable | None = None  # () -> what the task says of itself for a checkpoint, a pytree
@@ -161,27 +163,25 @@ def begin_task(simulator: Any, seed: int, after: Callable) -> tuple[PyTree, Any]
 
 def read(returned: tuple, after: Callable) -> Shown:
     """The values of a step by their number and shapes; see the table at the top."""
-    import torch
-
     if not isinstance(returned, tuple | list) or len(returned) not in (4, 5):
         kind = f"{len(returned)} values" if isinstance(returned, tuple | list) else type(returned).__name__
         raise ConfigError(f"config.env.name makes a simulator whose step returns {kind}; 4 or 5 are understood.")
     extras = returned[-1] if hasattr(returned[-1], "get") else {}
-    is_legged = is_observation(returned[1]) and torch.is_floating_point(torch.as_tensor(returned[2]))
+    is_legged = is_observation(returned[1]) and flat(returned[2]).is_floating_point()
     if len(returned) == 4 or is_legged:
         *obs, reward, done, _ = returned
-        done, stopped = dlpack.own(flat(done), torch.bool), extras.get("time_outs", extras.get("TimeLimit.truncated"))
-        truncated = done & flags(stopped) if stopped is not None else torch.zeros_like(done)
-        terminated = done ^ truncated
+        done, stopped = dlpack.own(flat(done), "bool"), extras.get("time_outs", extras.get("TimeLimit.truncated"))
+        truncated = done & flags(stopped) if stopped is not None else done & ~done
         obs = see((*obs, extras))
     else:
         obs, reward, terminated, truncated, _ = returned
-        obs, terminated = see(obs), dlpack.own(flat(terminated), torch.bool)
+        obs, terminated = see(obs), flags(terminated)
         done = terminated | flags(truncated)
-        truncated = done ^ terminated  # where both are said, the task has ended
+        truncated = done & ~terminated  # where both are said, the task has ended
+    terminated = done ^ truncated
     restarted, waiting = after(done)
     final = extras.get("final_obs", extras.get("final_observation")) if restarted is not None else None
-    reward = dlpack.own(flat(reward), torch.float32)
+    reward = dlpack.own(flat(reward), "float32")
     return Shown(obs, reward, terminated, truncated, restarted, waiting, None if final is None else see(final))
 
 
@@ -197,7 +197,7 @@ def by_progress(simulator: Any) -> Callable:
     def after(done):
         nonlocal waited
         # Looked up each time: a simulator may put another tensor into its place.
-        restarted = done & (getattr(*counter).to(done.device) == 0)
+        restarted = done & dlpack.near(getattr(*counter).to(done.device) == 0)
         if waited is not None:
             restarted = restarted & ~waited  # these have just begun, and ended in the same step
         waited = done & ~restarted
@@ -244,16 +244,17 @@ def is_observation(each: Any) -> bool:
 
 
 def flags(numbers: Any) -> Any:
-    """[N] bool of any numbers, [N] or [N, 1]; perhaps on the same memory."""
-    return flat(numbers).bool()
+    """[N] bool, near by, of any numbers, [N] or [N, 1]; perhaps on the same memory."""
+    return dlpack.near(flat(numbers), "bool")
 
 
 def flat(numbers: Any) -> Any:
     """A tensor [N] of [N] or [N, 1], on the same memory."""
-    import torch
+    if not hasattr(numbers, "detach"):
+        import torch
 
-    tensor = torch.as_tensor(numbers)
-    return tensor if tensor.ndim == 1 else tensor.reshape(-1)
+        numbers = torch.as_tensor(numbers)
+    return numbers if numbers.ndim == 1 else numbers.reshape(-1)
 
 
 # Several agents.
@@ -284,7 +285,8 @@ def vmas(simulator: Any) -> Simulator:
     def step(action):
         obs, reward, terminated, truncated, _ = simulator.step(list(action.unflatten(0, (-1, num_agents)).unbind(1)))
         done = terminated | truncated
-        return Shown(rows(obs), rows(reward).float(), *map(everyone, (terminated, done ^ terminated, done)))
+        numbers = (rows(reward).float(), *map(everyone, (terminated, done ^ terminated, done)))
+        return Shown(rows(obs), *map(dlpack.near, numbers))
 
     def restart(done):
         for i in done[::num_agents].nonzero().flatten().tolist():

@@ -211,10 +211,10 @@ def test_an_episode_that_ends_in_the_step_that_begins_it_waits_again():
 
     simulator = types.SimpleNamespace(progress_buf=torch.tensor([5, 0, 3]))
     after = torch_contracts.by_progress(simulator)
-    restarted, waiting = after(torch.tensor([True, True, False]))
+    restarted, waiting = after(np.array([True, True, False]))
     assert (restarted.tolist(), waiting.tolist()) == ([False, True, False], [True, False, False])
     simulator.progress_buf = torch.tensor([0, 0, 4])  # the first began in this step, and failed at once
-    restarted, waiting = after(torch.tensor([True, True, False]))
+    restarted, waiting = after(np.array([True, True, False]))
     assert (restarted.tolist(), waiting.tolist()) == ([False, True, False], [True, False, False])
 
 
