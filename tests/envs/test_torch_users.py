@@ -30,7 +30,7 @@ def bridge(function, num_envs=N, **options):
 
 
 class Echo:
-    """Shows the actions that it gets."""
+    """Shows the actions that it gets, and writes over them."""
 
     def __init__(self, num_envs, action_space, width=2, **others):
         import torch
@@ -43,7 +43,9 @@ class Echo:
 
     def step(self, action):
         self.kind = action.dtype
-        return action.clone(), action[:, 0].float(), action[:, 0] != action[:, 0], {}
+        shown = action.clone()
+        action.fill_(7)
+        return shown, shown[:, 0].float(), shown[:, 0] != shown[:, 0], {}
 
 
 @pytest.mark.torch
@@ -59,6 +61,7 @@ def test_actions_are_stretched_to_the_bounds_and_clipped_or_go_through_without_a
         assert env.spec.action == Box((2,)) and not env.spec.traceable
         state, _ = env.reset(jax.random.key(0))
         np.testing.assert_array_equal(env.step(state, taken)[1].obs, np.tile(np.float32(expected), (N, 1)))
+        np.testing.assert_array_equal(taken, [[-3.0, 0.5]] * N)
 
 
 @pytest.mark.torch
@@ -74,15 +77,18 @@ def test_options_arrive_as_int64(ours, theirs, given, arrives):
 
     class Listener(Echo):
         def step(self, action):
-            got.append(action)
+            got.append(action.clone())
+            action.fill_(7)
             return self.shown, self.shown[:, 0], self.shown[:, 0], {}
 
     got = []
     env = bridge(lambda num_envs: Listener(num_envs, theirs))
     assert env.spec.action == ours
     state, _ = env.reset(jax.random.key(0))
-    env.step(state, jnp.array(given, jnp.int32))
+    taken = jnp.array(given, jnp.int32)
+    env.step(state, taken)
     assert torch.equal(got[0], torch.tensor(arrives))
+    np.testing.assert_array_equal(taken, given)
 
 
 @pytest.mark.torch
