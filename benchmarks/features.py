@@ -1,9 +1,9 @@
 """What each feature costs of an epoch.
 
-The same training with all features and without one of them, in turns; the cost is the median over the turns of how
-much longer the whole takes. What is compiled is timed by the epoch; what happens on the host by whole runs. Logging and
-saving (all files of metrics, ten checkpoints) are compared with a run that does neither, evaluates nothing and prints
-nothing; saving every epoch too.
+What is compiled: the same training with all features and without one of them, in turns; the cost is the median over the
+turns of how much longer the whole takes. What happens on the host: one run whose epochs, in turns, have none of it, or
+the guard, or all files of metrics, or a checkpoint each. Logging and saving together are a row of each epoch and a
+checkpoint of every tenth, the most that a run has by default.
 """
 
 import contextlib
@@ -29,15 +29,14 @@ AIMS = {
     "logging and saving": 0.02,
     "saving every epoch": 0.05,
 }
+EPOCHS = 4  # of each way in a turn, of a run
 
 
 def arguments(parser):
     """Adds the options."""
     parser.add_argument("--env", default="ant", help="of Brax")
     parser.add_argument("--num_envs", type=int, default=Problem("").num_envs, help="environments")
-    parser.add_argument("--turns", type=int, default=15, help="of each way, for what is compiled")
-    parser.add_argument("--runs", type=int, default=3, help="of each way, for what happens on the host")
-    parser.add_argument("--epochs", type=int, default=20, help="of such a run")
+    parser.add_argument("--turns", type=int, default=15, help="of each way")
 
 
 def run(arguments) -> report.Result:
@@ -46,7 +45,7 @@ def run(arguments) -> report.Result:
 
     program.use_compilation_cache()
     problem = Problem(arguments.env, num_envs=arguments.num_envs)
-    costs = compiled(problem, arguments.turns) | on_the_host(problem, arguments.runs, arguments.epochs)
+    costs = compiled(problem, arguments.turns) | on_the_host(problem, arguments.turns)
     middles = {name: statistics.median(shares) for name, shares in costs.items()}
     rows = [
         [name, f"{middles[name]:+.1%}", f"{min(shares):+.1%} to {max(shares):+.1%}", f"{AIMS[name]:.0%}"]
@@ -116,43 +115,45 @@ def epoch(problem, overrides, patches):
     return step
 
 
-def on_the_host(problem, turns, epochs):
-    """Shares of a run's time by what its loop does between epochs, one for each turn."""
-    from jaxrl.host import guard
-
-    every = problem.env_steps_per_call
-    writers = ("jsonl", "csv", "tensorboard")
-    bare = {"writers": (), "checkpoint.interval": 10**12}
-    ways = {
-        "": (bare, []),
-        "guard": (bare, [(guard, "check", lambda row, config: None)]),
-        "logging and saving": ({"writers": writers, "checkpoint.interval": every * epochs // 10}, []),
-        "saving every epoch": (bare | {"checkpoint.interval": every}, []),
-    }
-    shares = {name: [] for name in ways if name}
-    for turn in range(turns):
-        order = list(ways) if turn % 2 else list(ways)[::-1]
-        times = {name: seconds_of(problem, epochs, *ways[name]) for name in order}
-        for name in shares:
-            ratio = times[name] / times[""]
-            shares[name].append((1 / ratio if name == "guard" else ratio) - 1)
-    return shares
-
-
-def seconds_of(problem, epochs, overrides, patches):
-    """Seconds of a run's epochs, from the first row that has one."""
+def on_the_host(problem, turns):
+    """Shares of an epoch's time by what the loop does between epochs, one for each turn."""
     import jaxrl
-    from jaxrl.host import loop
+    from jaxrl.host import guard, loop
 
-    config = configure(problem, overrides, epochs)
+    ways = ("", "guard", "logging", "saving")
+    on = ""  # the one of them that is not left out
+    check, write = guard.check, loop.Log.write
+
+    def written(log, *arguments):
+        with mock.patch.object(log, "_writers", log._writers if on == "logging" else []):
+            return write(log, *arguments)
+
+    patches = (
+        (guard, "check", lambda *arguments: check(*arguments) if on == "guard" else None),
+        (loop.Log, "write", written),
+        (loop.Plan, "is_due", lambda plan, iterations, every: on == "saving" and every == plan.save_every),
+    )
+    overrides = {"writers": ("jsonl", "csv", "tensorboard"), "checkpoint.interval": problem.env_steps_per_call}
+    config = configure(problem, overrides, 1 + (turns + 1) * len(ways) * (EPOCHS + 1))
+    times = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         for where, name, other in patches:
             stack.enter_context(mock.patch.object(where, name, other))
-        began = None
-        for row in loop.iterate(jaxrl.configure(config), pathlib.Path(folder, "run"), [], lambda line: None):
-            if began is None and row["env_steps"]:
-                began = time.perf_counter()
-        return time.perf_counter() - began
+        rows = loop.iterate(jaxrl.configure(config), pathlib.Path(folder, "run"), [], lambda line: None)
+        stack.callback(rows.close)
+        next(rows)  # the row of env step 0
+        for turn in range(-1, turns):
+            for on in ways if turn % 2 else ways[::-1]:
+                next(rows)  # of an epoch that was still of the way before
+                seconds = timed(lambda: [next(rows) for _ in range(EPOCHS)])
+                times[on] += [seconds] if turn >= 0 else []
+    shares = {way: [a / b - 1 for a, b in zip(times[way], times[""], strict=True)] for way in ways[1:]}
+    both = zip(shares["logging"], shares["saving"], strict=True)
+    return {
+        "guard": shares["guard"],
+        "logging and saving": [logging + saving / 10 for logging, saving in both],
+        "saving every epoch": shares["saving"],
+    }
 
 
 def configure(problem, overrides, epochs=100):

@@ -137,11 +137,18 @@ def environment(num_devices: int) -> dict[str, str]:
 # Round trips.
 
 
-def test_every_kind_of_leaf_comes_back_bit_for_bit(open_checkpointer, lines, monkeypatch):
+@pytest.mark.parametrize("version", [1, 2])
+def test_every_kind_of_leaf_comes_back_bit_for_bit(open_checkpointer, lines, monkeypatch, version):
     state = nasty_state()
     writer = open_checkpointer()
-    writer.save(state, 4096, {"eval/episode_return": jnp.float32(3)})
-    assert writer.close()
+    with monkeypatch.context() as patch:
+        if version == 1:
+            patch.setattr(checkpoint, "FORMAT_VERSION", 1)
+            patch.setattr(
+                checkpoint, "_lay", lambda leaves: {leaf.path: leaf.data for leaf in leaves if leaf.data.size}
+            )
+        writer.save(state, 4096, {"eval/episode_return": jnp.float32(3)})
+        assert writer.close()
 
     def refuse(*_args, **_kwargs):
         raise AssertionError("pickle runs code that it finds in a file")
@@ -431,11 +438,11 @@ def test_checkpoint_that_does_not_fit_is_refused_with_the_difference(open_checkp
 
 
 def test_checkpoint_of_another_format_is_refused(open_checkpointer, monkeypatch):
-    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 2)
+    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 3)
     checkpointer = open_checkpointer()
     save_all(checkpointer, 10)
     monkeypatch.undo()
-    with pytest.raises(ConfigError, match="format_version=2 and this jaxrl reads 1"):
+    with pytest.raises(ConfigError, match="format_version=3 and this jaxrl reads 1 to 2"):
         checkpointer.restore(small(0))
 
 

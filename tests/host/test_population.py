@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxrl
-from jaxrl.host import sharding
+from jaxrl.host import checkpoint, sharding
 from jaxrl.host.sweeping import groups, wave
 from jaxrl.types import ConfigError
 from tests.host.test_sweep_fleet import EXPERIMENT, child, digests, door, rows, told
@@ -116,11 +116,8 @@ def test_a_rate_that_a_schedule_lowers_is_the_rate_that_was_copied_times_that(wh
 
 def restored(folder, name, step):
     """The agent of a checkpoint, as arrays by path."""
-    import orbax.checkpoint as ocp
-
-    args = ocp.args.Composite(state=ocp.args.PyTreeRestore())
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-        return dict(reader.restore((folder / name / "checkpoints" / str(step)).absolute(), args=args)["state"])
+    reader = checkpoint.Checkpointer(folder / name / "checkpoints", checkpoint.default_config())
+    return {leaf.path: leaf.data for leaf in reader._read(step)[0]}
 
 
 def test_a_copy_has_all_that_its_parent_learned_and_keeps_its_own_environments_and_key(whole):
