@@ -75,9 +75,11 @@ def to_jax(mine) -> Array:
 
 def tensor(numbers):
     """What is near, or a tensor, as a tensor on the same memory; `hand_over` must not have had it."""
+    if not isinstance(numbers, np.ndarray):
+        return numbers
     import torch
 
-    return torch.from_numpy(numbers) if isinstance(numbers, np.ndarray) else numbers
+    return torch.from_numpy(numbers)
 
 
 def bring(array, device):
@@ -85,12 +87,12 @@ def bring(array, device):
 
     Args:
         array: on one device, or shared out over several.
-        device: of torch.
+        device: torch.device.
     """
+    if device.type == "cpu":
+        return np.asarray(array)  # waits for what is not computed yet
     import torch
 
-    if torch.device(device).type == "cpu":
-        return np.asarray(array)  # waits for what is not computed yet
     if isinstance(array, jax.Array) and len(array.sharding.device_set) == 1:
         return torch.from_dlpack(array).to(device)
     return torch.from_numpy(np.array(array)).to(device)

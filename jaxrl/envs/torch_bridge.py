@@ -139,13 +139,12 @@ def connect(simulator: torch_contracts.Simulator, act: Callable, num_rows: int) 
             obs = _each(dlpack.own, shown.obs)
             final, obs = end(simulator, shown, obs, previous)
             unused, waiting = waiting, shown.waiting
-        numbers = {"reward": shown.reward, "terminated": shown.terminated, "truncated": shown.truncated}
-        _check_rows(num_rows, **numbers)
-        numbers = {name: dlpack.hand_over(rows) for name, rows in numbers.items()}
+        _check_rows(num_rows, shown)
         valid = everyone if unused is None else dlpack.hand_over(~unused)
         previous, seen = obs, show(obs)
         final = seen if final is obs else show(final)
-        return state(), Timestep(obs=seen, final_obs=final, metrics={}, valid=valid, **numbers)
+        ends = dlpack.hand_over(shown.terminated), dlpack.hand_over(shown.truncated)
+        return state(), Timestep(seen, dlpack.hand_over(shown.reward), *ends, final, {}, valid)
 
     return reset, step
 
@@ -250,12 +249,13 @@ def _action(theirs, device):
     return Box(shape), lambda action: dlpack.tensor((action * half + middle).clip(low, high))
 
 
-def _check_rows(num_rows, **numbers):
-    for name, each in numbers.items():
-        if each.shape != (num_rows,):
-            raise ConfigError(
-                f"config.env.name makes a simulator whose {name} is {tuple(each.shape)}; it must be ({num_rows},)."
-            )
+def _check_rows(num_rows, shown):
+    if shown.reward.shape == shown.terminated.shape == shown.truncated.shape == (num_rows,):
+        return
+    for name in ("reward", "terminated", "truncated"):
+        shape = tuple(getattr(shown, name).shape)
+        if shape != (num_rows,):
+            raise ConfigError(f"config.env.name makes a simulator whose {name} is {shape}; it must be ({num_rows},).")
 
 
 def _give_back(simulator, saved):

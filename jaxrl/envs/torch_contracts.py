@@ -45,9 +45,7 @@ class Simulator(NamedTuple):
     begin: Callable  # seed -> obs [N, ...] of new episodes in all environments, waiting [N] bool or None
     step: Callable  # action [N, ...] of torch, its to keep -> Shown
     space: Any  # of one row's action, gymnasium's or gym's
-    restart: Callable | None = (
-        None  # done [N] bool of torch -> obs [N, ...], new where done; None: it restarts by itself
-    )
+    restart: Callable | None = None  # done [N], torch's -> obs [N, ...], new where done; None: it restarts by itself
     num_agents: int = 1  # A
     episode_length: int = 0  # steps; 0 if it does not tell
     save: Callable | None = None  # () -> what the task says of itself for a checkpoint, a pytree
