@@ -1,5 +1,7 @@
 """Tensors and arrays on the same memory: nobody writes into what another still reads."""
 
+import gc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,3 +39,34 @@ def test_an_array_that_is_still_being_computed_arrives_done():
     slow = jax.jit(lambda x: jnp.linalg.matrix_power(x, 9)[:2])
     near = dlpack.bring(slow(jnp.eye(600)), torch.device("cpu"))
     np.testing.assert_array_equal(near, np.eye(600, dtype=np.float32)[:2])
+
+
+@pytest.mark.parametrize("keep", [lambda x: x, lambda x: x[2:].T, lambda x: jax.device_put(dlpack.hand_over(x))])
+def test_memory_is_taken_again_only_when_nobody_looks_at_it(keep):
+    def copied(number):
+        copy = dlpack.patched(np.full((7, 16), number, np.float32), np.zeros((7, 16), np.float32), [])
+        where.append(copy.ctypes.data)
+        return copy
+
+    where = []
+    kept = [keep(copied(number)) for number in range(20)]
+    assert all((np.asarray(each) == number).all() for number, each in enumerate(kept))
+    copied(-1)
+    assert where[20] not in where[:20]
+    assert all((np.asarray(each) == number).all() for number, each in enumerate(kept))
+    del kept
+    gc.collect()  # JAX lets go of what it held when it is called again
+    copied(-2)
+    copied(-3)
+    assert where[21:] == [where[0], where[0]]
+
+
+@pytest.mark.torch
+def test_memory_that_tensors_look_at_is_not_taken_again():
+    import torch
+
+    kept = [torch.from_numpy(dlpack.patched(np.full((5, 16), n, np.float32), np.zeros((5, 16)), [])) for n in range(20)]
+    views = [tensor[1:].T for tensor in kept]
+    del kept
+    dlpack.patched(np.full((5, 16), -1, np.float32), np.zeros((5, 16)), [])
+    assert all((view == number).all() for number, view in enumerate(views))
