@@ -43,7 +43,7 @@ def environment(problem):
 
 def physics(problem):
     """The same over Brax's own training wrappers."""
-    from jaxrl.envs.brax import quiet
+    from jaxrl.envs.quiet import quiet
 
     with quiet():
         from brax import envs

@@ -4,16 +4,14 @@ Policies act in [-1, 1]: what a Gaussian samples beyond is clipped here.
 """
 
 import contextlib
-import io
 import math
-import warnings
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jaxrl.envs import Control, Scene, randomization, wrappers
-from jaxrl.envs.gymnasium_server import silent_mujoco
+from jaxrl.envs.quiet import quiet
 from jaxrl.find import nearest
 from jaxrl.types import Box, ConfigError, Environment, Spec
 
@@ -140,13 +138,3 @@ class _OldNumpy:
     @staticmethod
     def clip(x, a_min=None, a_max=None):
         return jnp.clip(x, a_min, a_max)
-
-
-@contextlib.contextmanager
-def quiet():
-    """Keeps to itself what the libraries print as they load: a backend that is missing, a notice of upkeep."""
-    aside = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(aside), contextlib.redirect_stderr(aside):
-        warnings.simplefilter("ignore")
-        with silent_mujoco():
-            yield

@@ -6,16 +6,14 @@ our clock truncates, and what still ends has terminated (death, lava, or the las
 achievements, each 1 in the step that unlocks it.
 """
 
-import contextlib
 import importlib
-import io
-import warnings
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jaxrl.envs import Camera, wrappers
+from jaxrl.envs.quiet import quiet
 from jaxrl.find import nearest
 from jaxrl.types import ConfigError, Discrete, Environment, Spec
 
@@ -58,14 +56,14 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     def reset(key):
         # Raw keys, for Craftax keeps one in its state, and typed keys could not be shared out over devices.
         reset_key, episode_key = jax.random.key_data(jax.random.split(key))
-        with _quiet():
+        with quiet():
             obs, state = env.reset_env(reset_key, params)
         return (state, episode_key), jnp.asarray(obs, jnp.float32)
 
     def step(state, action):
         before, episode_key = state
         step_key = jax.random.fold_in(episode_key, before.timestep)
-        with _quiet():
+        with quiet():
             obs, after, reward, terminated, _ = env.step_env(step_key, before, action, params)
         unlocked = (after.achievements & ~before.achievements).astype(jnp.float32)
         metrics = {f"achievement/{name.lower()}": unlocked[i] for name, i in achievements}
@@ -83,14 +81,14 @@ def camera(config: ConfigDict) -> Camera:
     _load(config.name)
     is_classic = "Classic" in config.name
     folder = "craftax_classic" if is_classic else "craftax"
-    with _quiet():
+    with quiet():
         renderer = importlib.import_module(f"craftax.{folder}.renderer")
         sizes = importlib.import_module(f"craftax.{folder}.constants")
         render = renderer.make_craftax_pixel_renderer(sizes.BLOCK_PIXEL_SIZE_IMG)
 
     def look(state, obs):
         after, _ = jax.tree.map(lambda x: x[0], state.state)
-        with _quiet():
+        with quiet():
             return jnp.clip(render(after), 0, 255).astype(jnp.uint8)
 
     return Camera(look, 0.1)
@@ -99,7 +97,7 @@ def camera(config: ConfigDict) -> Camera:
 def _load(name):
     """Craftax's environment of that name, without restarts of its own, and its achievements, [(name, position)]."""
     try:
-        with _quiet():
+        with quiet():
             from craftax import craftax_env
             from craftax.craftax import constants
             from craftax.craftax_classic import constants as classic_constants
@@ -109,14 +107,7 @@ def _load(name):
         ) from error
     if name not in NAMES:
         raise ConfigError(f"config.env.name={name!r} is not in Craftax; {nearest(name, names())}")
-    with _quiet():
+    with quiet():
         env = craftax_env.make_craftax_env_from_name(name, auto_reset=False)
     all_of_them = (classic_constants if "Classic" in name else constants).Achievement
     return env, [(achievement.name, achievement.value) for achievement in all_of_them]
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Keeps to itself what Craftax prints as it loads, or paints, its textures."""
-    with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
-        yield

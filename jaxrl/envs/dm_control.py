@@ -23,7 +23,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxrl.envs import Control, Scene
-from jaxrl.envs.brax import quiet
+from jaxrl.envs.quiet import quiet
 from jaxrl.find import nearest
 from jaxrl.types import Box, ConfigError, Environment, Spec, Timestep
 

@@ -20,7 +20,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxrl.envs import gymnasium, options
-from jaxrl.envs.brax import quiet
+from jaxrl.envs.quiet import quiet
 from jaxrl.find import nearest
 from jaxrl.types import ConfigError, Discrete, Environment, PyTree, Space, Spec, Timestep
 

@@ -15,7 +15,6 @@ ends has terminated. Environments without a limit of their own end by themselves
 
 import inspect
 import math
-import warnings
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +22,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxrl.envs import wrappers
+from jaxrl.envs.quiet import quiet
 from jaxrl.find import nearest
 from jaxrl.types import Box, ConfigError, Discrete, Environment, MultiDiscrete, Spec
 
@@ -85,12 +85,12 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
         return shown if mask is None else shown | {"action_mask": _allow(shown["action_mask"], space)}
 
     def reset(key):
-        with warnings.catch_warnings(action="ignore"):
+        with quiet():
             state, timestep = env.reset(jax.random.key_data(key))  # typed keys could not be shared out over devices
         return state, see(timestep.observation)
 
     def step(state, action):
-        with warnings.catch_warnings(action="ignore"):
+        with quiet():
             state, timestep = env.step(state, act(action))
         metrics = {name: jnp.asarray(x, jnp.float32) for name, x in timestep.extras.items() if not jnp.ndim(x)}
         reward = jnp.sum(jnp.asarray(timestep.reward, jnp.float32))
@@ -108,7 +108,7 @@ def channels(config: ConfigDict) -> tuple[str, ...]:
 
 def _library():
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with quiet():
             import jumanji
     except ImportError as error:
         raise ConfigError(

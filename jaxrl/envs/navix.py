@@ -9,13 +9,12 @@ locked). `categorical` shows only what stands in a cell, walls and floor (12; al
 Reaching the goal terminates and pays 1, but in the environments that have rewards of their own; the clock is ours.
 """
 
-import warnings
-
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jaxrl.envs import wrappers
+from jaxrl.envs.quiet import quiet
 from jaxrl.find import nearest
 from jaxrl.types import ConfigError, Discrete, Environment, Spec
 
@@ -77,14 +76,14 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
         return state if draws else state.replace(cache=None), timestep.t
 
     def reset(key):
-        with warnings.catch_warnings(action="ignore"):
+        with quiet():
             timestep = env.reset(jax.random.key_data(key))  # typed keys could not be shared out over devices
         return keep(timestep), see(timestep)
 
     def step(state, action):
         state, t = state
         before = library.Timestep(t=t, observation=(), action=action, reward=0.0, step_type=0, state=state)
-        with warnings.catch_warnings(action="ignore"):
+        with quiet():
             timestep = env._step(before, action)  # `step` would also restart
         terminated = timestep.step_type == library.StepType.TERMINATION
         reward = jnp.asarray(timestep.reward, jnp.float32)
@@ -105,7 +104,7 @@ def channels(config: ConfigDict) -> tuple[str, ...]:
 
 def _library():
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with quiet():
             import navix
     except (ImportError, AttributeError) as error:  # what it needs asks JAX for what newer ones no longer have
         raise ConfigError(
@@ -122,7 +121,7 @@ def _load(config):
     if config.observation not in CHOICES["observation"]:
         cure = nearest(config.observation, list(CHOICES["observation"]))
         raise ConfigError(f"config.env.observation={config.observation!r} does not exist; {cure}")
-    with warnings.catch_warnings(action="ignore"):
+    with quiet():
         return library.make(config.name, observation_fn=getattr(library.observations, config.observation))
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jaxrl.envs import Control, Scene, randomization, wrappers
-from jaxrl.envs.brax import quiet
+from jaxrl.envs.quiet import quiet
 from jaxrl.find import nearest
 from jaxrl.types import Box, ConfigError, Environment, Spec
 

@@ -11,7 +11,7 @@ import jaxrl
 from jaxrl.acting import hosted
 from jaxrl.algorithms.ppo import agent
 from jaxrl.envs import envpool as suite
-from jaxrl.envs.brax import quiet
+from jaxrl.envs.quiet import quiet
 from jaxrl.types import ConfigError, Discrete
 
 GAMMA = 0.9
