@@ -23,11 +23,10 @@ gathers what is split over processes, and what is restored goes from the first t
 
 import concurrent.futures
 import contextlib
+import functools
 import hashlib
 import json
-import logging
 import math
-import os
 import shutil
 import sys
 import threading
@@ -37,7 +36,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from jaxrl.host import processes, sharding
@@ -101,7 +99,6 @@ class Checkpointer:
         self._config = config
         self._report = report or (lambda line: print(line, file=sys.stderr, flush=True))
         self._crew = crew
-        self._orbax = _orbax()
         self._thread = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending: concurrent.futures.Future | None = None  # -> bool, the last save reached the disk
         self._sound: dict[int, str] = {}  # env_steps -> fingerprint, of what this object wrote or verified
@@ -275,10 +272,7 @@ class Checkpointer:
             "leaves": [[leaf.path, leaf.dtype, list(leaf.shape), leaf.impl] for leaf in leaves],
             "fingerprint": digest,
         }
-        items = ocp.args.Composite(
-            state=ocp.args.PyTreeSave(_lay(leaves)), meta=ocp.args.JsonSave({"meta": meta, "sha256": _seal(meta)})
-        )
-        self._orbax.save(self._path(env_steps), args=items)
+        self._files.write(self._path(env_steps), _lay(leaves), {"meta": meta, "sha256": _seal(meta)})
         self._sound[env_steps] = digest
         self._scores[env_steps] = _score(metrics)
 
@@ -320,10 +314,17 @@ class Checkpointer:
 
     # Reading.
 
+    @functools.cached_property
+    def _files(self):
+        """Orbax, which takes 0.3 s to import: a run that has nothing to go on with needs it only when it saves."""
+        from jaxrl.host.orbax_files import Files
+
+        return Files()
+
     def _read_meta(self, step: int) -> dict:
         if not (self._path(step) / "meta").is_dir():
             raise ValueError("the directory holds no checkpoint")
-        sealed = self._orbax.restore(self._path(step), args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        sealed = self._files.read_meta(self._path(step))
         meta = sealed["meta"]
         if _seal(meta) != sealed["sha256"] or meta["env_steps"] != step:
             raise ValueError("its metadata was changed")
@@ -337,7 +338,7 @@ class Checkpointer:
                 f"checkpoint {step} in {self._directory} has format_version={meta['format_version']} and this jaxrl "
                 f"reads 1 to {FORMAT_VERSION}; use the jaxrl it was written with, or a new --workdir"
             )
-        arrays = self._orbax.restore(self._path(step), args=ocp.args.Composite(state=ocp.args.PyTreeRestore()))["state"]
+        arrays = self._files.read_arrays(self._path(step))
         cut = _by_path if meta["format_version"] == 1 else _cut
         data = cut(arrays, [(path, *_data_form(*form)) for path, *form in meta["leaves"]])
         told = zip(meta["leaves"], data, strict=True)
@@ -397,18 +398,6 @@ def _flatten(state: PyTree) -> list[tuple[str, jax.Array]]:
         if not (hasattr(leaf, "dtype") and hasattr(leaf, "shape")):
             raise TypeError(f"state{path} is {type(leaf).__name__}, not an array: it has no dtype to come back with")
     return leaves
-
-
-def _orbax() -> ocp.Checkpointer:
-    """A Checkpointer of this process alone, which waits for no other; nothing in it has a default that would."""
-    me = jax.process_index()
-    alone = {"multiprocessing_options": ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})}
-    handler = ocp.CompositeCheckpointHandler(
-        composite_options=ocp.CompositeOptions(**alone),
-        state=ocp.PyTreeCheckpointHandler(**alone),
-        meta=ocp.JsonCheckpointHandler(**alone),
-    )
-    return ocp.Checkpointer(handler, **alone)
 
 
 def _is_key(leaf) -> bool:
@@ -514,29 +503,3 @@ def _reason(error: Exception) -> str:
     if len(text) > 200:
         text = f"{text[:70]} ... {text[-120:]}"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _hush_orbax() -> None:
-    """Keeps off the terminal what Orbax says beside its exceptions, which `Checkpointer` reports in one line.
-
-    When one of many arrays fails, Orbax closes its event loop while TensorStore is at work on the others. Each of them
-    then meets a closed loop, on a thread without a caller, or leaves a task whose exception nobody asks for: a page of
-    traces for one full disk.
-    """
-
-    def is_of_others(record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        return f"{os.sep}orbax{os.sep}" not in record.pathname and "tensorstore" not in str(error)
-
-    for name in ("absl", "asyncio"):
-        logging.getLogger(name).addFilter(is_of_others)
-    show = sys.unraisablehook
-
-    def show_others(unraisable) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
-            show(unraisable)
-
-    sys.unraisablehook = show_others
-
-
-_hush_orbax()
