@@ -19,6 +19,7 @@ HELPERS = (
     "gymnasium_server",
     "gymnasium_workers",
     "options",
+    "quiet",
     "randomization",
     "spaces",
     "torch_client",
