@@ -2,9 +2,10 @@
 
     python -m jaxrl.train --config=experiments/navix_empty.py
 
-Result: mean deterministic return over 128 full episodes 1 of 1 at every evaluation from 100,000 env steps to the end,
-by the shortest way, 11 steps; 4 of 4 seeds: 0 to 2, which also served to choose the numbers, and 3. 25 to 32 s a run on
-2 CPU cores shared with other work. With entropy_cost 0.01, seed 0 forgot to explore before it had found the goal once.
+Result: mean deterministic return over 128 full episodes 1 of 1 at every evaluation from 123,000 env steps to the end,
+by the shortest way, 11 steps, on 8 of 8 seeds (0 to 7, on which the rate was chosen: with 1e-3 one evaluation or two
+went wrong on four of them, for a single wrong choice on the way is enough). 17 s a run on 2 CPU cores, 30 s with
+nothing compiled before. With entropy_cost 0.01, seed 0 forgot to explore before it had found the goal once.
 """
 
 from ml_collections import ConfigDict
@@ -24,7 +25,7 @@ def get_config() -> ConfigDict:
         "num_envs": 32,
         "unroll_length": 64,
         "segment_length": 1,
-        "learning_rate": 1e-3,
+        "learning_rate": 5e-4,
         "learning_rate_schedule": "linear",
         "entropy_cost": 0.03,
         "max_gradient_norm": 0.5,

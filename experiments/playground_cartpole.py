@@ -4,8 +4,7 @@
 
 Result: mean deterministic return over 128 full episodes at least 992 of 1000 at every evaluation from 820,000 env steps
 to the end, at least 999.6 at the end, on 3 of 3 seeds (0 to 2, which also served to choose the numbers). An env step is
-a decision: 4 control steps of 10 ms. About 60 s a run on 2 CPU cores that others kept busy too; compiling takes 26 to
-110 s more.
+a decision: 4 control steps of 10 ms. 65 to 112 s a run on 2 CPU cores, compiling included.
 """
 
 from ml_collections import ConfigDict
