@@ -1,5 +1,6 @@
 """Means over those rows of an array that count."""
 
+import jax
 import jax.numpy as jnp
 
 from jaxrl.types import Array
@@ -24,7 +25,8 @@ def means(terms: dict[str, Array], valid: Array) -> dict[str, Array]:
     """
     samples = [jnp.mean(x.reshape(*valid.shape, -1), axis=-1) for x in terms.values()]
     rows = jnp.stack([*samples, jnp.ones(valid.shape)])
-    *sums, number = jnp.sum(jnp.where(valid, rows, 0), axis=tuple(range(1, rows.ndim)))
+    sums = jnp.sum(jnp.where(valid, rows, 0), axis=tuple(range(1, rows.ndim)))
+    *sums, number = (x.reshape(()) for x in jax.lax.split(sums, [1] * len(rows)))
     return {name: total / jnp.maximum(number, 1.0) for name, total in zip(terms, sums, strict=True)}
 
 

@@ -45,8 +45,9 @@ def gae(
         advantage = delta + decay * later
         return advantage, advantage
 
-    # A few fused steps an iteration: the body is two operations, so the loop itself would cost more than its work.
-    _, advantage = jax.lax.scan(accumulate, jnp.zeros_like(value[0]), (delta, decay), reverse=True, unroll=8)
+    # A few fused steps an iteration: the body is two operations, so the loop itself would cost more than its work. Not
+    # more of them, for the compiler writes n steps out n²/2 times.
+    _, advantage = jax.lax.scan(accumulate, jnp.zeros_like(value[0]), (delta, decay), reverse=True, unroll=4)
     return advantage
 
 
