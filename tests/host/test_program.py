@@ -1,6 +1,9 @@
 """The compiled program: compiled once, nothing crosses to the host in it, and as many devices as you like."""
 
+import gc
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -105,6 +108,13 @@ def test_an_iteration_is_traced_once(monkeypatch):
     assert traced == [1]
 
 
+def test_a_beginning_is_traced_once(monkeypatch):
+    traced, start = [], epochs.start
+    monkeypatch.setattr(epochs, "start", lambda *arguments: traced.append(1) or start(*arguments))
+    compiled(1, **{"eval.episodes": 0})
+    assert traced == [1]
+
+
 def test_nothing_crosses_to_the_host_inside_an_epoch(on_one):
     _, mesh, programs = on_one
     state = programs.init()
@@ -156,3 +166,10 @@ def test_evaluation_plays_whole_episodes():
 def test_environments_that_devices_cannot_share_are_refused():
     with pytest.raises(ConfigError, match="config.ppo.num_envs=60 cannot be shared by 8 devices; the nearest is 64"):
         compiled(8, **{"ppo.num_envs": 60})
+    assert gc.isenabled()  # again
+
+
+def test_a_checkpoint_is_what_orbax_is_imported_for():
+    code = "import jaxrl, jaxrl.train, sys; jaxrl.configure({}); print('orbax.checkpoint' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout == "False\n"
