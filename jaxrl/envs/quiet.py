@@ -30,8 +30,8 @@ class _Others:
         return getattr(self._stream, name)
 
 
-# Never let go: before 3.13, Python crashes where a stream is freed that another thread is about to print into.
-_for_others = functools.cache(_Others)
+# Not let go of: before 3.13, Python crashes where a stream is freed that another thread is about to print into.
+_for_others = functools.lru_cache(16)(_Others)
 
 
 def _without_this_thread(stream):
