@@ -37,8 +37,6 @@ def get_config() -> ConfigDict:
         "segment_length": 1,
         "learning_rate": 5e-4,
         "learning_rate_schedule": "linear",
-        "num_minibatches": 4,
-        "update_epochs": 4,
         "clip": 0.1,
         "entropy_cost": 0.01,
         "value_cost": 0.5,
