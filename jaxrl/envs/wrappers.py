@@ -67,10 +67,14 @@ def restarting(
         reset: key -> (State, Timestep), and step: (State, action [N, ...]) -> (State, Timestep).
     """
     period = min(period, time_limit)
+    reset, step = jax.jit(reset), jax.jit(step)  # traced once, and then mapped wherever they are called
 
     def draw(keys):
-        draw_one = jax.vmap(reset)
-        return strong(shares.locally(draw_one if keys.ndim == 1 else jax.vmap(draw_one), (0,), 0)(keys))
+        def rows(keys):  # one map over all, however they stand
+            drawn = jax.vmap(reset)(keys.reshape(-1))
+            return jax.tree.map(lambda x: x.reshape(*keys.shape, *x.shape[1:]), drawn)
+
+        return strong(shares.locally(rows, (0,), 0)(keys))
 
     def begin(key):
         key, begin_key = jax.random.split(key)
@@ -79,11 +83,8 @@ def restarting(
             (state, obs), fresh = (jax.tree.map(lambda x, i=i: x[:, i], both) for i in (0, 1))
         else:
             (state, obs), fresh = draw(jax.random.split(begin_key, num_envs)), ()
-        one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (state, spaces.example(action, 1)))
-        _, single = jax.eval_shape(step, *one)
-        metrics, reward = jax.tree.map(
-            lambda x: jnp.zeros((num_envs, *x.shape), x.dtype), (single.metrics, single.reward)
-        )
+        _, single = jax.eval_shape(together(step), state, spaces.example(action, num_envs))
+        metrics, reward = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (single.metrics, single.reward))
         nothing = jnp.zeros(num_envs, bool)
         timestep = Timestep(obs, reward, nothing, nothing, obs, metrics, ~nothing)
         return State(state, fresh, jnp.zeros(num_envs, jnp.int32), jnp.int32(0), key), timestep
