@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxrl.functional import extrema
 from jaxrl.types import Array
 
 
@@ -18,7 +19,7 @@ def clipped_surrogate(log_ratio: Array, advantage: Array, clip: float | Array) -
         clip: ε > 0, the width of the trust region of the ratio.
     """
     ratio = _ratio(log_ratio)
-    return -jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage)
+    return -extrema.smaller(ratio * advantage, extrema.clip(ratio, 1 - clip, 1 + clip) * advantage)
 
 
 def smooth_surrogate(log_ratio: Array, advantage: Array, clip: float | Array) -> Array:
@@ -29,12 +30,12 @@ def smooth_surrogate(log_ratio: Array, advantage: Array, clip: float | Array) ->
     """
     ratio = _ratio(log_ratio)
     smooth = 1 - clip + 2 * clip * jax.nn.sigmoid(4 * ((ratio - 1 + clip) / (2 * clip) - 0.5))
-    return -jnp.minimum(ratio * advantage, smooth * advantage)
+    return -extrema.smaller(ratio * advantage, smooth * advantage)
 
 
 def _ratio(log_ratio: Array) -> Array:
     """exp, kept finite: beyond e⁸⁰ the surrogates are flat, but inf times their zero slope would be NaN."""
-    return jnp.exp(jnp.minimum(log_ratio, 80.0))
+    return jnp.exp(extrema.smaller(log_ratio, 80.0))
 
 
 def l2(error: Array) -> Array:
@@ -53,7 +54,7 @@ VALUE_LOSSES = {"l2": l2, "smooth_l1": smooth_l1}
 
 def clipped_value(value: Array, old_value: Array, clip: float | Array) -> Array:
     """V_old + clip(V - V_old, ±ε): a value that may move by ε from the rollout's; ε in the units of the value."""
-    return old_value + jnp.clip(value - old_value, -clip, clip)
+    return old_value + extrema.clip(value - old_value, -clip, clip)
 
 
 def bound_loss(mean: Array, bound: float = 1.1) -> Array:
@@ -68,7 +69,7 @@ def bound_loss(mean: Array, bound: float = 1.1) -> Array:
     Returns:
         [...].
     """
-    return jnp.sum(jnp.square(jnp.maximum(jnp.abs(mean) - bound, 0.0)), axis=-1)
+    return jnp.sum(jnp.square(extrema.larger(jnp.abs(mean) - bound, 0.0)), axis=-1)
 
 
 def regularisation_loss(mean: Array) -> Array:

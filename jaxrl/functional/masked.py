@@ -27,7 +27,8 @@ def means(terms: dict[str, Array], valid: Array) -> dict[str, Array]:
     rows = jnp.stack([*samples, jnp.ones(valid.shape)])
     sums = jnp.sum(jnp.where(valid, rows, 0), axis=tuple(range(1, rows.ndim)))
     *sums, number = (x.reshape(()) for x in jax.lax.split(sums, [1] * len(rows)))
-    return {name: total / jnp.maximum(number, 1.0) for name, total in zip(terms, sums, strict=True)}
+    number = jax.lax.stop_gradient(jnp.maximum(number, 1.0))
+    return {name: total / number for name, total in zip(terms, sums, strict=True)}
 
 
 def across(leading: Array, x: Array) -> Array:

@@ -15,9 +15,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import AxisType, PartitionSpec
 
+from jaxrl.functional import vectors
 from jaxrl.types import PyTree
 
 
@@ -72,11 +72,7 @@ def copies(tree: PyTree, devices: int) -> PyTree:
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (devices, *x.shape)), tree)
 
     def backward(_, gradients):
-        leaves, treedef = jax.tree.flatten(gradients)
-        total = jnp.sum(jnp.concatenate([leaf.reshape(devices, -1) for leaf in leaves], axis=1), axis=0)
-        parts = jnp.split(total, np.cumsum([leaf[0].size for leaf in leaves])[:-1])
-        summed = [part.reshape(leaf.shape[1:]).astype(leaf.dtype) for part, leaf in zip(parts, leaves, strict=True)]
-        return (jax.tree.unflatten(treedef, summed),)
+        return (vectors.part(jnp.sum(jax.vmap(vectors.join)(gradients), axis=0), tree),)
 
     spread.defvjp(lambda tree: (spread(tree), None), backward)
     return spread(tree)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.functional import losses
+from jaxrl.functional import extrema, losses
 from jaxrl.types import Array
 
 
@@ -38,7 +38,7 @@ class Point(NamedTuple):
             [...].
         """
         clipped = losses.clipped_value(self.value, old, clip)
-        return jnp.maximum(error(self.value - target), error(clipped - target))
+        return extrema.larger(error(self.value - target), error(clipped - target))
 
 
 @jax.tree_util.register_dataclass

@@ -351,7 +351,7 @@ class Checkpointer:
         self, leaves: list[Leaf], template: PyTree, step: int, partial: bool, complete: Callable[[], PyTree] | None
     ) -> PyTree:
         """The leaves in the template's structure and places, if they are the template's in path, shape and dtype."""
-        saved = {leaf.path: leaf for leaf in leaves}
+        saved = _joined({leaf.path: leaf for leaf in leaves}, template)
         if complete and (absent := _absent_fields(saved, template)):
             rest = complete()
             known = template._replace(**{field: () for field in absent})
@@ -384,6 +384,19 @@ def best_of(scores: dict[int, float | None], count: int) -> set[int]:
     """The `count` checkpoints with the highest scores, of equal ones the later; those without a score never."""
     ranked = sorted((score, step) for step, score in scores.items() if score is not None)
     return {step for _, step in ranked[len(ranked) - min(count, len(ranked)) :]}
+
+
+def _joined(saved: dict[str, Leaf], template: PyTree) -> dict[str, Leaf]:
+    """The leaves, of which those are one vector [..., P] that are one now: an optimiser's, each a tree once."""
+    for path, like in _flatten(template):
+        lead = like.shape[:-1]
+        parts = [x for name, x in saved.items() if name.startswith(f"{path}[") and x.shape[: len(lead)] == lead]
+        if path in saved or not parts:
+            continue
+        vector = np.concatenate([leaf.data.reshape(*lead, -1) for leaf in parts], axis=-1)
+        saved = {name: leaf for name, leaf in saved.items() if not name.startswith(f"{path}[")}
+        saved[path] = Leaf(path, str(vector.dtype), vector.shape, "", vector)
+    return saved
 
 
 def _absent_fields(saved: dict[str, Leaf], template: PyTree) -> list[str]:

@@ -171,6 +171,22 @@ def test_template_may_be_abstract(open_checkpointer):
     assert checkpoint.fingerprint(restored) == checkpoint.fingerprint(small(5))
 
 
+@pytest.mark.parametrize("lead", [(), (3,)])
+def test_tree_that_is_a_vector_now_is_read_as_one(open_checkpointer, lead):
+    kernel, bias = jnp.arange(6.0 * len(np.zeros(lead).reshape(-1))).reshape(*lead, 2, 3), jnp.ones((*lead, 2))
+    old = {"count": jnp.int32(4), "mu": {"a": {"kernel": kernel}, "b": {"bias": bias}}}
+    checkpointer = open_checkpointer()
+    checkpointer.save(old, 5, {})
+    assert checkpointer.wait()
+    restored, _ = checkpointer.restore({"count": jnp.int32(0), "mu": jnp.zeros((*lead, 8))})
+    expected = np.concatenate([kernel.reshape(*lead, 6), bias], axis=-1)
+    np.testing.assert_array_equal(restored["mu"], expected)
+    assert int(restored["count"]) == 4
+    for mu in (jnp.zeros((*lead, 7)), jnp.zeros((9, *lead, 8)), jnp.zeros((*lead, 8), jnp.bfloat16)):
+        with pytest.raises(ConfigError, match="mu'\\] is"):
+            checkpointer.restore({"count": jnp.int32(0), "mu": mu})
+
+
 def test_restored_state_runs_without_compiling_again(open_checkpointer):
     checkpointer = open_checkpointer()
     save_all(checkpointer, 5)

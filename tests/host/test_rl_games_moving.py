@@ -13,6 +13,7 @@ import pytest
 
 import jaxrl
 from jaxrl import convert
+from jaxrl.functional import vectors
 from jaxrl.host import policies, rl_games, run_folder
 from jaxrl.host.rl_games import pth
 from jaxrl.types import Box, ConfigError
@@ -67,8 +68,9 @@ def test_adams_moments_the_rate_and_the_counters_move_too(brax):
         "a2c_network.mu.weight": ("policy_head", "mean"),
         "a2c_network.actor_mlp.0.weight": ("policy_torso", "Dense_0"),
     }
-    for name, (branch, layer) in weights.items():
-        for moments, key in ((adam.mu, "exp_avg"), (adam.nu, "exp_avg_sq")):
+    for vector, key in ((adam.mu, "exp_avg"), (adam.nu, "exp_avg_sq")):
+        moments = vectors.part(vector, agent.params)
+        for name, (branch, layer) in weights.items():
             theirs = raw["optimizer"]["state"][order.index(name)][key]
             np.testing.assert_array_equal(moments[branch][layer]["kernel"], theirs.T)
             assert np.any(theirs)

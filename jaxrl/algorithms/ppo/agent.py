@@ -13,7 +13,7 @@ from jaxrl.algorithms.ppo import config as configs
 from jaxrl.algorithms.ppo import exploration, learning, terms
 from jaxrl.algorithms.ppo.config import Hyper
 from jaxrl.algorithms.ppo.parts import Memo, Parts, Phase, State
-from jaxrl.functional import normalize, rewards, schedules
+from jaxrl.functional import normalize, rewards, schedules, vectors
 from jaxrl.functional.symmetry import Symmetry
 from jaxrl.networks import actor_critic, novelty
 from jaxrl.types import Algorithm, Array, Key, PyTree, Spec
@@ -144,7 +144,8 @@ def init(parts: Parts, key: Key, hyper: Hyper) -> State:
     return State(
         params=params,
         optimizer={
-            name: parts.optimizer.init(learning.split(params, phase.owns)[0]) for name, phase in parts.phases.items()
+            name: parts.optimizer.init(vectors.join(learning.split(params, phase.owns)[0]))
+            for name, phase in parts.phases.items()
         },
         obs_moments=normalize.init(spec.obs),
         value_moments=normalize.init(value),

@@ -4,10 +4,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxrl.algorithms.ppo.parts import Batch, Parts, State
-from jaxrl.functional import masked, minibatches, normalize, returns
+from jaxrl.functional import masked, minibatches, normalize, returns, vectors
 from jaxrl.types import Array, Key, PyTree, Rollout
 
 
@@ -48,12 +47,12 @@ def learn(
     def step(learner, minibatch, last):
         mine, optimizer, learning_rate = learner
         (_, (kl, note, metrics)), gradient = jax.value_and_grad(loss_of_mine, has_aux=True)(mine, minibatch, last)
-        norm = optax.tree.norm(gradient)
+        gradient = vectors.join(gradient)
+        norm = jnp.sqrt(jnp.sum(jnp.square(gradient)))
         limit = jnp.where(hyper.max_gradient_norm > 0, hyper.max_gradient_norm, jnp.inf)
-        gradient = jax.tree.map(lambda g: g * jnp.minimum(1.0, limit / norm), gradient)
-        change, optimizer = parts.optimizer.update(gradient, optimizer, mine)
+        change, optimizer = parts.optimizer.update(gradient * jnp.minimum(1.0, limit / norm), optimizer)
         # The rate multiplies out here, so that nothing has to reach into the optimiser's state.
-        mine = jax.tree.map(lambda p, c: p - learning_rate * decay * c, mine, change)
+        mine = jax.tree.map(lambda p, c: p - learning_rate * decay * c, mine, vectors.part(change, mine))
         metrics |= {phase.metric + "gradient_norm": norm, phase.metric + "learning_rate": learning_rate * decay}
         return (mine, optimizer, phase.adapt(learning_rate, kl, hyper.target_kl)), note, (kl, metrics)
 
@@ -114,15 +113,17 @@ def prepare(parts: Parts, state: State, rollout: Rollout) -> tuple[State, Batch,
 
 def estimate(parts: Parts, state: State, rollout: Rollout, value: Array) -> tuple[Array, Array]:
     """Advantages [T, N] and value targets, in units of the return; value: V of the rollout's observations, likewise."""
-    hyper, no_reset = state.hyper, jnp.zeros_like(rollout.last_reset)
+    hyper, last_reset = state.hyper, rollout.last_reset
 
     def value_of(obs, carry, reset):
         return evaluate(parts, state, jax.tree.map(lambda x: x[None], obs), carry, reset[None])[0]
 
-    last_value = value_of(rollout.last_obs, rollout.last_carry, rollout.last_reset)
-    final_value = jax.vmap(lambda obs, carry: value_of(obs, carry, no_reset))(rollout.final_obs, rollout.final_carry)
-    final_value = parts.bootstrap(value, final_value)
-    next_value = returns.next_values(value, last_value, final_value, rollout.truncated)
+    # The last observations stand in front of the final ones: the critic is asked once.
+    last, final = (rollout.last_obs, rollout.last_carry), (rollout.final_obs, rollout.final_carry)
+    seen = jax.tree.map(lambda x, more: jnp.concatenate([x[None], more]), last, final)
+    number = len(jax.tree.leaves(seen)[0])
+    values = jax.vmap(value_of)(*seen, jnp.zeros((number, *last_reset.shape), bool).at[0].set(last_reset))
+    next_value = returns.next_values(value, values[0], parts.bootstrap(value, values[1:]), rollout.truncated)
     done = rollout.terminated | rollout.truncated
     advantage = returns.gae(
         rollout.reward, value, next_value, rollout.terminated, done, gamma=hyper.gamma, lambda_=hyper.lambda_

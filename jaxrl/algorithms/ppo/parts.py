@@ -16,7 +16,7 @@ class State(NamedTuple):
     """The agent: everything that learning changes."""
 
     params: PyTree
-    optimizer: dict[str, PyTree]  # of each phase
+    optimizer: dict[str, PyTree]  # of each phase, for its parameters as one vector
     obs_moments: normalize.Moments
     value_moments: normalize.Moments
     advantage_moments: normalize.Moments

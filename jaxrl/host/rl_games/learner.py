@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxrl.functional import normalize
+from jaxrl.functional import normalize, vectors
 from jaxrl.host.keys import error
 from jaxrl.host.rl_games import rules, weights
 from jaxrl.host.rl_games.found import Checkpoint
@@ -84,10 +84,13 @@ def _split(number: np.ndarray) -> tuple[jax.Array, jax.Array]:
     return jnp.asarray(high), jnp.asarray((number - high).astype(np.float32))
 
 
-def optimizers(found: Checkpoint, source: Source, state: PyTree, translate: Callable, report: Report) -> PyTree:
+def optimizers(
+    found: Checkpoint, source: Source, state: PyTree, owns: Mapping[str, Callable], translate: Callable, report: Report
+) -> PyTree:
     """The state with Adam's moments; they begin anew where the checkpoint has none, or passes are shared otherwise.
 
     Args:
+        owns: for each phase, which branches of the parameters learn in it.
         translate: {their name: a number for each weight} -> the same in the tree of our parameters.
     """
     wanted = {"joint": ("",), "policy": ("",), "critic": (CENTRAL,)}
@@ -105,12 +108,8 @@ def optimizers(found: Checkpoint, source: Source, state: PyTree, translate: Call
     mu, nu = (translate(part) for part in (first, second))
     optimizers = dict(state.optimizer)
     for name, count in zip(("policy", "critic") if is_split else ("joint",), steps, strict=True):
-        old = state.optimizer[name]
-        optimizers[name] = old._replace(
-            count=jnp.int32(count),
-            mu={branch: mu[branch] for branch in old.mu},
-            nu={branch: nu[branch] for branch in old.nu},
-        )
+        moments = [vectors.join({branch: tree[branch] for branch in tree if owns[name](branch)}) for tree in (mu, nu)]
+        optimizers[name] = state.optimizer[name]._replace(count=jnp.int32(count), mu=moments[0], nu=moments[1])
     report.moved.append(f"Adam's moments, after {' and '.join(f'{count:,}' for count in steps)} steps")
     return state._replace(optimizer=optimizers)
 

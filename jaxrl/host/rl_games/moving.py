@@ -12,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxrl import find
+from jaxrl.algorithms.ppo import agent as ppo
 from jaxrl.functional import normalize
 from jaxrl.host import checkpoint, policies, run_folder
 from jaxrl.host.keys import error
@@ -69,7 +70,8 @@ def move(found: Checkpoint, source: Source, config: ConfigDict) -> Agent:
         report.left.append("the policy's own value head: the central value is the critic here")
     report.left.extend(f"{name}: {LEFT.get(name, 'unknown here')}" for name in found.others)
     state = state._replace(params=params, **learner.moments(found, source, state, spec, report))
-    state = learner.optimizers(found, source, state, translate, report)
+    owns = {name: phase.owns for name, phase in ppo.phases(config.ppo, note=None).items()}
+    state = learner.optimizers(found, source, state, owns, translate, report)
     if config.ppo.learning_rate_schedule == "adaptive_kl":
         state = learner.rate(found, state, report)
     iterations, env_steps = learner.count(found, config, report)
