@@ -74,6 +74,7 @@ def main(name, problem):
     problem = Problem(**{**problem, "hidden_sizes": tuple(problem["hidden_sizes"])})
     jax.block_until_ready(jax.jit(lambda x: x + 1)(jnp.zeros(1)))  # the compiler itself starts too
     function, arguments = {"epoch": epoch, "environment": environment, "physics": physics}[name](problem)
+    jax.clear_caches()  # what making the state has traced
     times = [time.perf_counter()]
     traced = function.trace(*arguments)
     times.append(time.perf_counter())
