@@ -6,7 +6,9 @@ An iteration takes the time of its physics, at the measured rate of physics alon
 
 counted by jaxrl.host.costs in jaxrl's epoch less what is counted in a scan over the steps of Brax's own wrappers. Peers
 that train the same nets on the same machine were measured; with how much longer than by this formula these took beside
-their physics, the predictions are multiplied. Nothing here is measured but what the column says is.
+their physics, the predictions are multiplied. Their counts are jaxrl's, but for the kernels: these are what jaxrl had
+at commit f852b50, when its optimiser went through the parameters leaf by leaf, as theirs do. Nothing here is measured
+but what the column says is.
 """
 
 import statistics
@@ -37,6 +39,7 @@ class Row(NamedTuple):
     problem: Problem
     physics: float  # env steps a second
     peers: dict[str, float]  # env steps a second, with separate nets
+    peer_kernels: int  # of an iteration of theirs
     needed: float  # share of the physics
 
     @property
@@ -49,12 +52,14 @@ ROWS = (
         Problem("ant", num_envs=4096, unroll_length=8, num_minibatches=1, update_epochs=5, iterations=1),
         3.84e6,
         {"brax": 2.28e6, "purejaxrl": 2.30e6},
+        822,
         0.85,
     ),
     Row(
         Problem("ant", num_envs=8192, unroll_length=16, num_minibatches=4, update_epochs=4, iterations=1),
         5.93e6,
         {"brax": 3.37e6, "purejaxrl": 3.53e6},
+        2618,
         0.85,
     ),
     Row(
@@ -69,6 +74,7 @@ ROWS = (
         ),
         0.71e6,
         {"brax": 0.53e6},
+        822,
         0.92,
     ),
 )
@@ -89,8 +95,9 @@ def run(arguments) -> report.Result:
     for row in ROWS:
         report.say(f"counting {row.problem.sizes} ...")
         counted.append({name: count(row.problem, shared) for name, shared in (("shared", True), ("separate", False))})
-    slowness = calibrate(ROWS, [each["separate"] for each in counted], device)
-    tables = [calibration(counted, device, slowness), prediction(counted, device, slowness)]
+    peers = [each["separate"] | {"kernels": row.peer_kernels} for row, each in zip(ROWS, counted, strict=True)]
+    slowness = calibrate(ROWS, peers, device)
+    tables = [calibration(peers, device, slowness), prediction(counted, device, slowness)]
     ratios = {}
     for row, each in zip(ROWS, counted, strict=True):
         for net, cost in each.items():
@@ -148,11 +155,11 @@ def share(row, rest) -> float:
     return physics / (physics + rest)
 
 
-def calibration(counted, device, slowness) -> report.Table:
+def calibration(costs, device, slowness) -> report.Table:
     """What the model says of peers, beside what was measured of them."""
     rows = []
-    for row, each in zip(ROWS, counted, strict=True):
-        by_figures = seconds(each["separate"], device)
+    for row, cost in zip(ROWS, costs, strict=True):
+        by_figures = seconds(cost, device)
         for peer, rate in row.peers.items():
             measured = beside_physics(row, rate)
             rows.append(

@@ -169,7 +169,7 @@ def test_starts_are_compared_turn_by_turn_and_compilations_counted():
 
 DEVICE = model.Device("slow", flops=100.0, bytes=10.0, launch=0.5)
 COST = {"products": 200.0, "kernel_bytes": 30.0, "kernels": 2.0}
-ROW = model.Row(Problem("ant", num_envs=10, unroll_length=10, iterations=1), 50.0, {"a": 10.0, "b": 12.5}, 0.85)
+ROW = model.Row(Problem("ant", num_envs=10, unroll_length=10, iterations=1), 50.0, {"a": 10.0, "b": 12.5}, 2, 0.85)
 
 
 def test_the_model_adds_operations_bytes_and_launches():
