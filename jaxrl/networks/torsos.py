@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from jaxrl.networks import dense
 from jaxrl.types import Array, Key
 
 
@@ -104,7 +105,7 @@ class MLP(nn.Module):
         again = (x,) if self.d2rl else ()
         for layer, size in enumerate(self.hidden_sizes):
             x = join(x, *again) if layer else x
-            x = nn.Dense(size, kernel_init=kernel_init, dtype=self.dtype)(x)
+            x = nn.Dense(size, kernel_init=kernel_init, dtype=self.dtype, dot_general=dense.for_flax)(x)
             x = ACTIVATIONS[self.activation](x)
             x = norm(self.dtype)(x) if self.layer_norm else x
         return x
