@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxrl.acting import statistics
 from jaxrl.acting.rollout import look_around, rollout, start
+from jaxrl.functional import vectors
 from jaxrl.types import Algorithm, Array, Environment, Key, TrainState
 
 
@@ -31,7 +32,7 @@ def make(env: Environment, algorithm: Algorithm) -> tuple[Callable, Callable]:
         actor, finished, experience = rollout(env, algorithm, state.agent, state.actor, finished, act_key)
         agent, metrics = algorithm.update(state.agent, experience, learn_key)
         metrics |= statistics.blocked(experience.obs, experience.valid, env.spec.action)
-        return TrainState(agent, actor, key, state.iterations + 1), finished, metrics
+        return TrainState(agent, actor, key, state.iterations + 1), finished, vectors.row(metrics)
 
     def epoch(state: TrainState, num_iterations: Array) -> tuple[TrainState, dict[str, Array]]:
         finished = statistics.nothing(num_envs)
@@ -45,6 +46,6 @@ def make(env: Environment, algorithm: Algorithm) -> tuple[Callable, Callable]:
 
         state, finished, sums = jax.lax.fori_loop(0, num_iterations, body, (state, finished, zeros))
         metrics = jax.tree.map(lambda x: x / num_iterations, sums)
-        return state, statistics.summarize(finished) | metrics
+        return state, statistics.summarize(finished) | metrics.by_name()
 
     return init, epoch

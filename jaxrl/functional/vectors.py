@@ -1,5 +1,7 @@
 """A tree of arrays as one vector: what is done to every number alike is then done by one kernel, not by one a leaf."""
 
+import dataclasses
+import functools
 import math
 
 import jax
@@ -20,3 +22,22 @@ def part(vector: Array, like: PyTree) -> PyTree:
     return treedef.unflatten(
         piece.reshape(leaf.shape).astype(leaf.dtype) for piece, leaf in zip(pieces, leaves, strict=True)
     )
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["values"], meta_fields=["names"])
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """Numbers by name, such as metrics, as one vector: to sum, stack or average them is one operation, not one each."""
+
+    names: tuple[str, ...]
+    values: Array  # [..., M]
+
+    def by_name(self) -> dict[str, Array]:
+        """The numbers, [...] each."""
+        return {name: self.values[..., m] for m, name in enumerate(self.names)}
+
+
+def row(numbers: dict[str, Array]) -> Row:
+    """The numbers, [] each, as float32."""
+    values = [jnp.asarray(number, jnp.float32).reshape(1) for number in numbers.values()]
+    return Row(tuple(numbers), jnp.concatenate([jnp.zeros(0), *values]))

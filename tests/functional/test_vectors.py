@@ -1,5 +1,6 @@
 """Trees as vectors: what goes where, and back."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -18,3 +19,20 @@ def test_parts_are_what_was_joined_in_the_dtypes_asked_for():
     assert parts["c"].dtype == jnp.bfloat16 and parts["b"].dtype == jnp.float32
     for name, leaf in TREE.items():
         np.testing.assert_array_equal(*(x["x"] if name == "a" else x for x in (parts[name], leaf)))
+
+
+def test_a_row_is_one_leaf_that_keeps_its_names():
+    row = vectors.row({"loss": jnp.float32(2.0), "kl": jnp.int32(3)})
+    assert [leaf.shape for leaf in jax.tree.leaves(row)] == [(2,)]
+    halves = jax.tree.map(lambda x: x / 2, row).by_name()
+    assert {name: float(x) for name, x in halves.items()} == {"loss": 1.0, "kl": 1.5}
+
+
+def test_rows_that_a_scan_stacks_have_a_number_a_step():
+    _, rows = jax.lax.scan(lambda t, _: (t + 1, vectors.row({"t": t, "square": t * t})), jnp.int32(0), None, length=3)
+    np.testing.assert_array_equal(rows.by_name()["t"], [0, 1, 2])
+    np.testing.assert_array_equal(rows.by_name()["square"], [0, 1, 4])
+
+
+def test_a_row_of_nothing_is_empty():
+    assert vectors.row({}).by_name() == {}

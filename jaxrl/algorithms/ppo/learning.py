@@ -54,7 +54,7 @@ def learn(
         # The rate multiplies out here, so that nothing has to reach into the optimiser's state.
         mine = jax.tree.map(lambda p, c: p - learning_rate * decay * c, mine, vectors.part(change, mine))
         metrics |= {phase.metric + "gradient_norm": norm, phase.metric + "learning_rate": learning_rate * decay}
-        return (mine, optimizer, phase.adapt(learning_rate, kl, hyper.target_kl)), note, (kl, metrics)
+        return (mine, optimizer, phase.adapt(learning_rate, kl, hyper.target_kl)), note, (kl, vectors.row(metrics))
 
     def one_pass(carry, now):
         (learner, notes), (number, key) = carry, now
@@ -78,7 +78,7 @@ def learn(
         optimizer=state.optimizer | {name: optimizer},
         hyper=state.hyper._replace(**{phase.rate: learning_rate}),
     )
-    return state, jax.tree.map(lambda x: jnp.mean(x[-1]), metrics)
+    return state, jax.tree.map(lambda x: jnp.mean(x[-1], axis=0), metrics).by_name()
 
 
 def shape(parts: Parts, state: State, rollout: Rollout) -> tuple[State, Rollout, dict[str, Array]]:
