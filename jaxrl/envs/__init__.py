@@ -18,6 +18,7 @@ HELPERS = (
     "folding",
     "gymnasium_server",
     "gymnasium_workers",
+    "mjx",
     "options",
     "quiet",
     "randomization",

@@ -8,9 +8,10 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
-from jaxrl.envs import Control, Scene, randomization, wrappers
+from jaxrl.envs import Control, Scene, mjx, randomization, wrappers
 from jaxrl.envs.quiet import quiet
 from jaxrl.find import nearest
 from jaxrl.types import Box, ConfigError, Environment, Spec
@@ -123,18 +124,26 @@ def having(env, sys):
 
 def _library():
     with quiet():
+        mjx.load()
         import brax.envs
         import brax.fluid
-    brax.fluid.jp = _OldNumpy()
+        import brax.io.mjcf
+    brax.fluid.jp = brax.io.mjcf.jp = _Numpy()
     return brax.envs
 
 
-class _OldNumpy:
-    """jax.numpy with the clip that Brax 0.14.2 calls in its fluid forces, without which the swimmer does not swim."""
+class _Numpy:
+    """jax.numpy, but for what Brax 0.14.2 should call in another way."""
 
     def __getattr__(self, name):
         return getattr(jnp, name)
 
     @staticmethod
     def clip(x, a_min=None, a_max=None):
+        """As it was once, for the fluid forces, without which the swimmer does not swim."""
         return jnp.clip(x, a_min, a_max)
+
+    @staticmethod
+    def array(x):
+        """For the numbers of a model, of which jnp.array copies each by a program of its own: 60 to compile for ant."""
+        return x if isinstance(x, jax.Array) else jax.device_put(np.array(x))

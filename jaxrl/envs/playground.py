@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jaxrl.envs import Control, Scene, randomization, wrappers
+from jaxrl.envs import Control, Scene, mjx, randomization, wrappers
 from jaxrl.envs.quiet import quiet
 from jaxrl.find import nearest
 from jaxrl.types import Box, ConfigError, Environment, Spec
@@ -130,6 +130,7 @@ def _having(env, model):
 def _library():
     try:
         with quiet():
+            mjx.load()
             from mujoco_playground import registry
     except ImportError as error:
         raise ConfigError(

@@ -83,8 +83,11 @@ def restarting(
             (state, obs), fresh = (jax.tree.map(lambda x, i=i: x[:, i], both) for i in (0, 1))
         else:
             (state, obs), fresh = draw(jax.random.split(begin_key, num_envs)), ()
-        _, single = jax.eval_shape(together(step), state, spaces.example(action, num_envs))
-        metrics, reward = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (single.metrics, single.reward))
+        one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (state, spaces.example(action, 1)))
+        _, single = jax.eval_shape(step, *one)
+        metrics, reward = jax.tree.map(
+            lambda x: jnp.zeros((num_envs, *x.shape), x.dtype), (single.metrics, single.reward)
+        )
         nothing = jnp.zeros(num_envs, bool)
         timestep = Timestep(obs, reward, nothing, nothing, obs, metrics, ~nothing)
         return State(state, fresh, jnp.zeros(num_envs, jnp.int32), jnp.int32(0), key), timestep

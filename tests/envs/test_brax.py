@@ -1,0 +1,54 @@
+"""Brax's environments: what of Brax is replaced as they are made."""
+
+import brax.io.mjcf
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl.envs import brax as suite
+from jaxrl.envs.quiet import quiet
+
+NAMES = ("ant", "inverted_double_pendulum", "swimmer")
+
+
+def system(name):
+    with quiet():
+        return suite._library().get_environment(name, backend="generalized").unwrapped.sys
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_has_the_numbers_that_jax_numpy_gives_it(name, monkeypatch):
+    ours = jax.tree.leaves(system(name))
+    with monkeypatch.context() as patch:
+        patch.setattr(suite, "_Numpy", lambda: jnp)
+        theirs = jax.tree.leaves(system(name))
+    suite._library()  # puts ours back
+    for one, other in zip(ours, theirs, strict=True):
+        assert (type(one), one.dtype, one.sharding) == (type(other), other.dtype, other.sharding)
+        assert not one.weak_type
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_numbers_of_a_model_are_a_copy_of_mujocos():
+    model = system("ant").mj_model
+    before = np.asarray(brax.io.mjcf.jp.array(model.geom_bodyid)).copy()
+    array = brax.io.mjcf.jp.array(model.geom_bodyid)
+    model.geom_bodyid[:] = 0
+    np.testing.assert_array_equal(array, before)
+
+
+def test_making_an_environment_compiles_next_to_nothing():
+    compiled = []
+
+    def listen(event, seconds, fun_name="", **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(fun_name)
+
+    jax.clear_caches()
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        system("halfcheetah")
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert len(compiled) <= 5, compiled  # 60 without what suite._Numpy replaces
