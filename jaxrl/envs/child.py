@@ -34,6 +34,10 @@ class Child:
         self.close = weakref.finalize(self, _end, self.process, connection, memory, self._log)
         self._wire = torch_server.Wire(connection, memory, lambda: self.process.poll() is None)
 
+    def share(self, cuda: torch_server.Cuda | None) -> None:
+        """Leaves tensors of a GPU there on their way; the process must do so too. None: all go by the host."""
+        self._wire.cuda = cuda
+
     def ask(self, tree: Any, **message) -> tuple[Any, dict]:
         """What comes back for a request: a tree, in memory that the next one overwrites, and the line with it.
 

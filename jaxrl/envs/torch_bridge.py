@@ -55,6 +55,7 @@ def default_config() -> ConfigDict:
     config.name = ""  # your function, 'your_module.make': num_envs and options -> simulator
     config.options = ()  # of your function, such as task=Cartpole,device=cuda:0
     config.python = ""  # that runs the simulator in a process of its own, such as a Python 3.8; '' = in this process
+    config.cuda_ipc = False  # with `python`: what is on a GPU stays there between the processes; not tried on one yet
     config.episode_length = 0  # passed to your function; 0 = not passed, the simulator's own
     config.autoreset = "auto"  # where an episode that ended is followed by the next; auto asks the simulator
     return config
@@ -197,7 +198,7 @@ def _load(config, num_envs):
     options = {"num_envs": num_envs} | parse(config.options, "device=cuda:0")
     options |= {"episode_length": config.episode_length} if config.episode_length else {}
     if config.python:
-        return torch_client.Client(config.python, config.name, options)
+        return torch_client.Client(config.python, config.name, options, config.cuda_ipc)
     try:
         module = importlib.import_module(path)
     except Exception as mistake:  # a user's module may fail in any way as it is imported

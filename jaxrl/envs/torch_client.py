@@ -21,18 +21,22 @@ class Client:
         python: a Python, its path or its name on the PATH; it needs NumPy, torch and the simulator.
         name: of the user's function by its dotted path, as that Python imports it.
         options: of the function.
+        cuda_ipc: what is on a GPU stays there on its way from process to process.
 
     Raises:
-        ConfigError: that Python cannot be started, or the function cannot be imported or fails.
+        ConfigError: that Python cannot be started, or the function cannot be imported or fails, or CUDA is not here.
     """
 
-    def __init__(self, python: str, name: str, options: dict[str, Any]):
+    def __init__(self, python: str, name: str, options: dict[str, Any], cuda_ipc: bool = False):
         setting = f"config.env.name={name!r} under config.env.python={python!r}"
+        cuda = _cuda() if cuda_ipc else None
         self.child = Child(python, torch_server, setting)
         self.close = self.child.close
+        self.child.share(cuda)
         self._counter = None
         try:
-            told = self._ask({"simulator": name, "options": options}, protocol=torch_server.PROTOCOL)
+            asked = {"simulator": name, "options": options}
+            told = self._ask(asked, protocol=torch_server.PROTOCOL, cuda_ipc=cuda_ipc)
             if told["protocol"] != torch_server.PROTOCOL:
                 raise ConfigError(f"{setting} speaks protocol {told['protocol']}, not {torch_server.PROTOCOL}.")
             if told["is_vmas"]:
@@ -77,6 +81,15 @@ class Client:
         if self._counter:
             setattr(self, self._counter, self._count)
         return message
+
+
+def _cuda():
+    try:
+        return torch_server.Cuda()
+    except OSError as error:
+        raise ConfigError(
+            f"config.env.cuda_ipc=True needs the driver of an NVIDIA GPU ({error}); set it to False."
+        ) from None
 
 
 class _Flags:

@@ -9,11 +9,13 @@ lie in the memory, and the line says where. What has one structure always lies a
 types are told once. What the simulator says of itself goes with every reply: its counter of steps, and what it wants
 in a checkpoint.
 
-On a GPU a tensor is copied to that memory, which is pinned if CUDA agrees, and JAX copies it on: over PCI, but across
-any two versions of torch and CUDA. A handle of CUDA's IPC would save that; torch's form of it differs between its
-versions, and needs the sender's allocator to keep still. This part needs a GPU to be tested, and has not been.
+A tensor of a GPU is copied to that memory, which is pinned if CUDA agrees, and JAX copies it on: over PCI, but across
+any two versions of torch and CUDA. With `cuda_ipc` it is copied to memory of the GPU that both processes have, and
+never comes to the host. The driver makes that memory and its handle: torch's own handles differ between its versions,
+and need the sender's allocator to keep still. Neither has run on a GPU yet; the tests have a stand-in for the driver.
 """
 
+import ctypes
 import importlib
 import inspect
 import itertools
@@ -40,7 +42,11 @@ class Wire:
         connection: a socket.
         memory: descriptor of a file that both ends have open and that grows as it is needed.
         is_alive: () -> bool, asked each second while nothing comes.
+
+    With a `Cuda` as `cuda`, at both ends, tensors of a GPU stay there.
     """
+
+    cuda = None
 
     def __init__(self, connection, memory, is_alive=lambda: True):
         connection.settimeout(1.0)
@@ -51,16 +57,19 @@ class Wire:
     def send(self, tree, **message):
         """Sends a tree, and what else the line is to say."""
         leaves, values = [], []
-        form = _form(tree, leaves, values)
+        form = _form(tree, leaves, values, self.cuda is not None)
         known = self._sent.get(form)
         if known is None:
             if len(self._sent) == MOST_LAYOUTS:
                 raise ValueError("what is shown has another shape each time")
             start = -(-os.fstat(self._memory).st_size // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
-            views, size = _views(self._memory, form, start)
+            gpu, size = None, _size(form, "cuda")
+            if size:
+                gpu, message["handle"] = self.cuda.allocate(*_gpus(leaves), size=size)
+            views = self._views(form, start, gpu)
             self._sent[form] = known = (len(self._sent), views)
             message["layout"] = (form, start)
-            _pin(leaves, views, size)
+            _pin(form, leaves, views)
         for view, leaf in zip(known[1], leaves):  # noqa: B905 (Python 3.7)
             if isinstance(leaf, np.ndarray):
                 view[...] = leaf
@@ -68,6 +77,8 @@ class Wire:
                 view.copy_(leaf.detach())
             else:  # by NumPy: where the cores are busy, torch's threads wait for one another
                 view.numpy()[...] = leaf.detach().numpy()
+        if self.cuda is not None:
+            self.cuda.finish()  # what was written here, and what was read there: the other end writes over it next
         message.update(number=known[0], values=values)
         self._socket.sendall(json.dumps(message).encode() + b"\n")
 
@@ -95,20 +106,123 @@ class Wire:
         message = json.loads(heard.decode())
         if "layout" in message:
             form, start = message["layout"]
-            self._received.append((form, _views(self._memory, form, start)[0]))
+            gpu = self.cuda.open(message["handle"]) if "handle" in message else None
+            self._received.append((form, self._views(form, start, gpu)))
         form, views = self._received[message["number"]]
         return _tree(form, iter(views), iter(message["values"])), message
 
+    def _views(self, form, start, gpu):
+        """The tensors and arrays of a form: in the host's memory from `start` on, or in that of the GPU."""
+        everything, size = bytearray(64), _size(form, "host")  # nothing can be mapped of a file if it is nothing
+        if size:
+            os.ftruncate(self._memory, max(os.fstat(self._memory).st_size, start + size))
+            everything = mmap.mmap(self._memory, size, offset=start)
+        views, ends = [], {"host": 0, "cuda": 0}
+        for kind, dtype, shape in _leaves(form):
+            offset = ends[_side(kind)]
+            ends[_side(kind)] += _room(dtype, shape)
+            if kind == "cuda":
+                views.append(self.cuda.tensor(gpu, offset, dtype, shape))
+                continue
+            view = np.frombuffer(everything, np.dtype(dtype), int(np.prod(shape)), offset).reshape(shape)
+            if kind == "tensor":
+                import torch  # not before there is a tensor: Isaac Gym must be imported before torch
 
-def _form(tree, leaves, values):
-    """What a tree is made of, and its tensors and arrays, and its other values, in order."""
+                view = torch.from_numpy(view)
+            views.append(view)
+        return views
+
+
+class Cuda:
+    """Memory of a GPU that two processes have, by CUDA's driver, which is one for both, whatever their torch is."""
+
+    BLOCK = 1 << 21  # bytes; of less the driver would share what lies beside it, too
+
+    def __init__(self):
+        self._driver = ctypes.CDLL("libcuda.so.1")
+        self._gpus = set()  # by torch's number
+
+    def allocate(self, gpu, size):
+        """(new memory of so many bytes, its handle, which is text), on the GPU of that number."""
+        self._enter(gpu)
+        address, handle, name = ctypes.c_uint64(), _Handle(), ctypes.create_string_buffer(64)
+        self._call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(-(-size // self.BLOCK) * self.BLOCK))
+        self._call("cuIpcGetMemHandle", ctypes.byref(handle), address)
+        device = ctypes.c_int()
+        self._call("cuCtxGetDevice", ctypes.byref(device))
+        self._call("cuDeviceGetPCIBusId", name, ctypes.c_int(len(name)), device)
+        return (gpu, address.value), [name.value.decode(), bytes(handle).hex()]
+
+    def open(self, handle):
+        """The memory of a handle from the other process."""
+        name, number = handle
+        device, address = ctypes.c_int(), ctypes.c_uint64()
+        import torch
+
+        torch.cuda.init()
+        self._call("cuDeviceGetByPCIBusId", ctypes.byref(device), name.encode())
+        self._enter(device.value)
+        handle = _Handle.from_buffer_copy(bytes.fromhex(number))
+        self._call("cuIpcOpenMemHandle_v2", ctypes.byref(address), handle, ctypes.c_uint(1))
+        return device.value, address.value
+
+    def tensor(self, memory, offset, dtype, shape):
+        """A tensor in that memory."""
+        import torch
+
+        gpu, address = memory
+        if not np.prod(shape):
+            return torch.empty(shape, dtype=getattr(torch, dtype), device="cuda:%d" % gpu)  # noqa: UP031
+        place = {"data": (address + offset, False), "shape": tuple(shape), "typestr": np.dtype(dtype).str, "version": 2}
+        return torch.as_tensor(type("Memory", (), {"__cuda_array_interface__": place})())
+
+    def finish(self):
+        """Waits for what torch has been told to do."""
+        for gpu in self._gpus:
+            import torch
+
+            torch.cuda.current_stream(gpu).synchronize()
+
+    def _enter(self, gpu):
+        """Makes torch's context of a GPU that of this thread."""
+        import torch
+
+        torch.cuda.set_device(gpu)
+        torch.zeros(1, device="cuda:%d" % gpu)  # noqa: UP031 (which makes the context, if there is none)
+        self._gpus.add(gpu)
+
+    def _call(self, name, *arguments):
+        status = getattr(self._driver, name)(*arguments)
+        if status:
+            raise RuntimeError("%s fails with CUDA's error %d" % (name, status))  # noqa: UP031
+
+
+class _Handle(ctypes.Structure):
+    """CUipcMemHandle, which goes by value."""
+
+    _fields_ = [("bytes", ctypes.c_char * 64)]
+
+
+def _gpus(leaves):
+    """The numbers of the GPUs that tensors are on; ValueError if they are several."""
+    numbers = {leaf.device.index for leaf in leaves if getattr(leaf, "is_cuda", False)}
+    if len(numbers) > 1:
+        raise ValueError("what is shown lies on several GPUs; set config.env.cuda_ipc to False")
+    return numbers
+
+
+def _form(tree, leaves, values, on_gpu=False):
+    """What a tree is made of, and its tensors and arrays, and its other values, in order.
+
+    A tensor of a GPU is of the kind `cuda` if it is to stay `on_gpu`, else a `tensor` as all others.
+    """
     if hasattr(tree, "items"):
-        return "dict", tuple((str(name), _form(part, leaves, values)) for name, part in tree.items())
+        return "dict", tuple((str(name), _form(part, leaves, values, on_gpu)) for name, part in tree.items())
     if isinstance(tree, (tuple, list)):
-        return type(tree).__name__, tuple(_form(part, leaves, values) for part in tree)
+        return type(tree).__name__, tuple(_form(part, leaves, values, on_gpu) for part in tree)
     if hasattr(tree, "detach") or isinstance(tree, np.ndarray):
         leaves.append(tree)
-        kind = "array" if isinstance(tree, np.ndarray) else "tensor"
+        kind = "array" if isinstance(tree, np.ndarray) else "cuda" if on_gpu and tree.is_cuda else "tensor"
         return kind, str(tree.dtype).replace("torch.", ""), tuple(tree.shape)
     if not (tree is None or isinstance(tree, (bool, int, float, str))):
         raise TypeError(f"{type(tree).__name__} is no tensor, array, number or text")
@@ -126,43 +240,37 @@ def _tree(form, views, values):
     return next(values) if kind == "value" else next(views)
 
 
-def _views(memory, form, start):
-    """The tensors and arrays of a form, in the memory from `start` on, and how many bytes they take."""
-    places, size = [], 0
-    for kind, dtype, shape in _leaves(form):
-        dtype = np.dtype(dtype)
-        places.append((kind, dtype, shape, size))
-        size += -(-int(np.prod(shape)) * dtype.itemsize // 64) * 64
-    everything = bytearray(64)  # nothing can be mapped of a file if it is nothing
-    if size:
-        os.ftruncate(memory, max(os.fstat(memory).st_size, start + size))
-        everything = mmap.mmap(memory, size, offset=start)
-    views = []
-    for kind, dtype, shape, offset in places:
-        view = np.frombuffer(everything, dtype, int(np.prod(shape)), offset).reshape(shape)
-        if kind == "tensor":
-            import torch  # not before there is a tensor: Isaac Gym must be imported before torch
+def _size(form, side):
+    """Bytes that the leaves of a form take, on the `host` or on a GPU, `cuda`."""
+    return sum(_room(dtype, shape) for kind, dtype, shape in _leaves(form) if _side(kind) == side)
 
-            view = torch.from_numpy(view)
-        views.append(view)
-    return views, size
+
+def _side(kind):
+    return "cuda" if kind == "cuda" else "host"
+
+
+def _room(dtype, shape):
+    return -(-int(np.prod(shape)) * np.dtype(dtype).itemsize // 64) * 64
 
 
 def _leaves(form):
-    if form[0] in ("tensor", "array"):
+    if form[0] in ("tensor", "array", "cuda"):
         yield form
     elif form[0] != "value":
         for part in form[1]:
             yield from _leaves(part[1] if form[0] == "dict" else part)
 
 
-def _pin(leaves, views, size):
-    """Lets CUDA copy to this memory directly. It also may refuse; then it copies by way of its own."""
-    if size and any(getattr(leaf, "is_cuda", False) for leaf in leaves):
-        import torch
+def _pin(form, leaves, views):
+    """Lets CUDA copy to the host's memory directly. It also may refuse; then it copies by way of its own."""
+    kinds = [kind for kind, _, _ in _leaves(form)]
+    if not any(kind == "tensor" and leaf.is_cuda for kind, leaf in zip(kinds, leaves)):  # noqa: B905
+        return
+    import torch
 
-        first = min(view.data_ptr() if hasattr(view, "data_ptr") else view.ctypes.data for view in views)
-        torch.cuda.cudart().cudaHostRegister(first, size, 0)
+    ours = [view for kind, view in zip(kinds, views) if kind != "cuda"]  # noqa: B905
+    first = min(view.data_ptr() if hasattr(view, "data_ptr") else view.ctypes.data for view in ours)
+    torch.cuda.cudart().cudaHostRegister(first, _size(form, "host"), 0)
 
 
 def find(simulator, *names):
@@ -226,6 +334,8 @@ def serve(wire):
         raise ValueError(f"protocol {message['protocol']} is asked for, this server speaks {PROTOCOL}")
     simulator = make(asked["simulator"], asked["options"])
     import torch  # not before isaacgym, which that function imports
+
+    wire.cuda = Cuda() if message.get("cuda_ipc") else None
 
     counter, state = find(simulator, "progress_buf", "episode_length_buf"), value(simulator, "get_env_state")
     calls = {
