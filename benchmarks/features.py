@@ -1,10 +1,12 @@
 """What each feature costs of an epoch.
 
-What is compiled: the same training with all features and without one of them, in turns; the cost is the median over the
-turns of how much longer the whole takes. What happens on the host: one run whose epochs, in turns, have none of it, or
-the guard, or all files of metrics, or a checkpoint each. Turns are short and many, for a machine that is shared is fast
-and slow for seconds; beside each cost stands the standard error of its median. Logging and saving together are a row of
-each epoch and a checkpoint of every tenth, the most that a run has by default.
+What is compiled: an iteration with all features and one without one of them, in turns of whole, less, less, whole, so
+that a machine that grows slower does so for both; the cost is the median over the turns of how much longer the whole
+takes. What happens on the host: one run whose epochs, in turns, have none of it, or the guard, or all files of metrics,
+or a checkpoint each. It takes the same time between short epochs as between long ones, so they are of one iteration
+here, and the cost is a share of epochs of eight. Turns are short and many, for a machine that is shared is fast and slow
+for seconds; beside each cost stands the standard error of its median. Logging and saving together are a row of each
+epoch and a checkpoint of every tenth, the most that a run has by default.
 """
 
 import contextlib
@@ -37,7 +39,7 @@ def arguments(parser):
     """Adds the options."""
     parser.add_argument("--env", default="ant", help="of Brax")
     parser.add_argument("--num_envs", type=int, default=Problem("").num_envs, help="environments")
-    parser.add_argument("--turns", type=int, default=15, help="of each way")
+    parser.add_argument("--turns", type=int, default=60, help="of each way")
 
 
 def run(arguments) -> report.Result:
@@ -46,8 +48,9 @@ def run(arguments) -> report.Result:
 
     program.use_compilation_cache()
     problem = Problem(arguments.env, num_envs=arguments.num_envs)
-    costs = compiled(problem._replace(iterations=1), problem.iterations * arguments.turns)
-    costs |= on_the_host(problem, arguments.turns)
+    short = problem._replace(iterations=1)
+    costs = compiled(short, arguments.turns)
+    costs |= on_the_host(short, arguments.turns, problem.iterations)
     middles = {name: statistics.median(shares) for name, shares in costs.items()}
     rows = [
         [name, f"{middles[name]:+.1%}", f"± {error(shares):.1%}", str(len(shares)), f"{AIMS[name]:.0%}"]
@@ -71,7 +74,7 @@ def run(arguments) -> report.Result:
 
 
 def compiled(problem, turns):
-    """Shares of an epoch's time by feature, one for each turn."""
+    """Shares of an iteration's time by feature, one for each turn."""
     import jax
 
     from jaxrl.acting import rollout
@@ -97,11 +100,10 @@ def compiled(problem, turns):
     }
     steps = {"": epoch(problem, {}, [])} | {name: epoch(problem, *less) for name, less in without.items()}
     shares = {name: [] for name in without}
-    for turn in range(turns):
-        order = list(steps) if turn % 2 else list(steps)[::-1]
-        times = {name: timed(steps[name]) for name in order}
+    for _ in range(turns):
         for name in without:
-            shares[name].append(times[""] / times[name] - 1)
+            first, *less, last = (timed(steps[each]) for each in ("", name, name, ""))
+            shares[name].append((first + last) / sum(less) - 1)
     return shares
 
 
@@ -130,8 +132,8 @@ def epoch(problem, overrides, patches):
     return step
 
 
-def on_the_host(problem, turns):
-    """Shares of an epoch's time by what the loop does between epochs, one for each turn."""
+def on_the_host(problem, turns, length):
+    """Shares of the time of epochs `length` times as long, by what the loop does between them, one for each turn."""
     import jaxrl
     from jaxrl.host import guard, loop
 
@@ -162,7 +164,8 @@ def on_the_host(problem, turns):
                 next(rows)  # of an epoch that was still of the way before
                 seconds = timed(lambda: [next(rows) for _ in range(EPOCHS)])
                 times[on] += [seconds] if turn >= 0 else []
-    shares = {way: [a / b - 1 for a, b in zip(times[way], times[""], strict=True)] for way in ways[1:]}
+    pairs = {way: zip(times[way], times[""], strict=True) for way in ways[1:]}
+    shares = {way: [(a - b) / (length * b) for a, b in pair] for way, pair in pairs.items()}
     both = zip(shares["logging"], shares["saving"], strict=True)
     return {
         "guard": shares["guard"],
