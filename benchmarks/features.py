@@ -4,9 +4,9 @@ What is compiled: an iteration with all features and one without one of them, in
 that a machine that grows slower does so for both; the cost is the median over the turns of how much longer the whole
 takes. What happens on the host: one run whose epochs, in turns, have none of it, or the guard, or all files of metrics,
 or a checkpoint each. It takes the same time between short epochs as between long ones, so they are of one iteration
-here, and the cost is a share of epochs of eight. Turns are short and many, for a machine that is shared is fast and slow
-for seconds; beside each cost stands the standard error of its median. Logging and saving together are a row of each
-epoch and a checkpoint of every tenth, the most that a run has by default.
+here, and the cost is a share of epochs of eight. Turns are short and many, for a machine that is shared is fast and
+slow for seconds; beside each cost stands the standard error of its median. Logging and saving together are a row of
+each epoch and a checkpoint of every tenth, the most that a run has by default.
 """
 
 import contextlib
