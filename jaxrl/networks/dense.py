@@ -3,8 +3,12 @@
 Letters in shapes: R rows, I features in, O features out.
 """
 
+import functools
+
 import jax
+import jax.numpy as jnp
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 
 from jaxrl.types import Array
 
@@ -22,10 +26,13 @@ def product(x: Array, kernel: Array) -> Array:
     return x @ kernel
 
 
-@product.defjvp
+@functools.partial(product.defjvp, symbolic_zeros=True)  # nobody asks for the slope of observations
 def _product_slope(primals, tangents):
     (x, kernel), (dx, dkernel) = primals, tangents
-    return product(x, kernel), product(dx, kernel) + _by_kernel(x, dkernel)
+    y = product(x, kernel)
+    by_x = [product(dx, kernel)] if not isinstance(dx, SymbolicZero) else []
+    by_kernel = [_by_kernel(x, dkernel)] if not isinstance(dkernel, SymbolicZero) else []
+    return y, functools.reduce(jnp.add, by_x + by_kernel or [jnp.zeros_like(y)])
 
 
 def _by_kernel(x, dkernel):

@@ -48,6 +48,16 @@ def test_it_can_be_differentiated_forwards_and_twice(shape):
     np.testing.assert_allclose(along(dense.product), expected, rtol=1e-3, atol=1e-4)
 
 
+def test_the_slope_of_features_that_nobody_asks_for_is_not_computed():
+    x, kernel, slope, _ = draw(NARROWING)
+
+    def products(*arguments):
+        gradient = jax.grad(lambda *args: jnp.sum(jnp.tanh(dense.product(*args)) * slope), arguments)
+        return str(jax.make_jaxpr(gradient)(x, kernel)).count("dot_general")
+
+    assert [products(1), products(0), products(0, 1)] == [2, 2, 3]
+
+
 def test_several_kernels_at_once_are_each_alone():
     x, kernel, slope, other = draw(NARROWING)
     gradient = jax.grad(lambda kernel: jnp.sum(dense.product(x, kernel) * slope**2))
