@@ -127,10 +127,10 @@ def _having(env, model):
         env.unwrapped._mjx_model = before
 
 
-def _library():
+def _library(impl="jax"):
     try:
         with quiet():
-            mjx.load()
+            mjx.load(warp=impl == "warp")
             from mujoco_playground import registry
     except ImportError as error:
         raise ConfigError(
@@ -146,8 +146,8 @@ def _registered(registry):
 
 def _load(config):
     """Playground's environment, its episode's length and how often it repeats an action."""
-    registry = _library()
     name, impl = config.name, config.impl
+    registry = _library(impl)
     if name not in _registered(registry):
         raise ConfigError(f"config.env.name={name!r} is not in Playground; {nearest(name, names())}")
     if impl not in CHOICES["impl"]:
