@@ -128,22 +128,26 @@ def _library():
         import brax.envs
         import brax.fluid
         import brax.io.mjcf
-    brax.fluid.jp = brax.io.mjcf.jp = _Numpy()
+    brax.fluid.jp = _Numpy(clip=_clip)
+    brax.io.mjcf.jp = _Numpy(array=_put)
     return brax.envs
 
 
 class _Numpy:
     """jax.numpy, but for what Brax 0.14.2 should call in another way."""
 
+    def __init__(self, **ours):
+        self.__dict__.update(ours)
+
     def __getattr__(self, name):
         return getattr(jnp, name)
 
-    @staticmethod
-    def clip(x, a_min=None, a_max=None):
-        """As it was once, for the fluid forces, without which the swimmer does not swim."""
-        return jnp.clip(x, a_min, a_max)
 
-    @staticmethod
-    def array(x):
-        """For the numbers of a model, of which jnp.array copies each by a program of its own: 60 to compile for ant."""
-        return x if isinstance(x, jax.Array) else jax.device_put(np.array(x))
+def _clip(x, a_min=None, a_max=None):
+    """As it was once, for the fluid forces, without which the swimmer does not swim."""
+    return jnp.clip(x, a_min, a_max)
+
+
+def _put(x):
+    """The numbers of a model, of which jnp.array copies each by a program of its own: 60 to compile for ant."""
+    return x if isinstance(x, jax.Array) else jax.device_put(np.array(x))
