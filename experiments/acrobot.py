@@ -2,9 +2,9 @@
 
     python -m jaxrl.train --config=experiments/acrobot.py
 
-Result: mean deterministic return over 128 full episodes at least -89 at every evaluation from 74,000 env steps to the
-end, -79 to -83 at the end, on 5 of 5 seeds (0 to 4); gymnasium counts it as solved at -100. 13 s a run on 2 CPU cores,
-48 s with nothing compiled before.
+Result: mean deterministic return over 128 full episodes at least -100, where gymnasium counts it as solved, at every
+evaluation from 49,000 env steps to the end, at least -89 from 123,000 on, and -76 to -83 at the end, on 5 of 5 seeds
+(0 to 4). 13 s a run on 2 CPU cores, 48 s with nothing compiled before.
 """
 
 from ml_collections import ConfigDict
