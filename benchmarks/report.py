@@ -12,6 +12,7 @@ import math
 import os
 import pathlib
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -161,7 +162,7 @@ def write(report: dict, path: pathlib.Path) -> None:
 
 
 def remember(report: dict, path: pathlib.Path) -> None:
-    """Appends a run to the history: one line, with no more than what is compared from run to run."""
+    """Appends a run to the history: one line, with no more than what is compared from run to run, and no paths."""
     machine = report["machine"]
     line = {
         "time": report["time"],
@@ -169,7 +170,7 @@ def remember(report: dict, path: pathlib.Path) -> None:
         "machine": f"{machine['cores']} cores, {machine['accelerator'] or machine['cpu']}",
         "load": [round(report["machine"]["load_average_before"][0], 2), round(report["load_average_after"][0], 2)],
         "benchmark": report["benchmark"],
-        "command": report["command"],
+        "command": re.sub(r"(?<==)\S*/\S*", "PATH", report["command"]),  # of a `--python SYSTEM=PATH`
         "failed": report["failed"],
         "ratios": {name: float(f"{ratio['value']:.4g}") for name, ratio in report["ratios"].items()},
     }
