@@ -1,4 +1,4 @@
-"""MJX is loaded without Warp where that cannot run, and Warp is left for others to import."""
+"""MJX is loaded without Warp where that cannot run, without Trimesh until a hull is made; others import both as ever."""
 
 import subprocess
 import sys
@@ -26,6 +26,21 @@ except ConfigError as error:
     print(error)
 """
 
+HULL = """
+import sys
+from jaxrl.envs import mjx
+mjx.load()
+print("trimesh" in sys.modules)
+import mujoco
+from mujoco.mjx._src import mesh
+model = mujoco.MjModel.from_xml_string('''<mujoco>
+  <asset><mesh name="corner" vertex="0 0 0 1 0 0 0 1 0 0 0 1"/></asset>
+  <worldbody><geom type="mesh" mesh="corner"/></worldbody></mujoco>''')
+print(len(mesh.convex(model, 0).vert))
+import trimesh
+print(trimesh.creation.box().volume, trimesh.Trimesh is mesh.trimesh.Trimesh)
+"""
+
 
 @pytest.mark.skipif(jax.default_backend() == "gpu", reason="MJX may want Warp there")
 def test_warp_is_imported_by_nobody_but_who_asks_for_it(tmp_path):
@@ -45,6 +60,10 @@ def test_warp_that_has_been_left_out_is_one_line():
         "config.env.impl='warp' cannot be: MJX was loaded without Warp before, for another environment; make "
         "this one in a process of its own."
     )
+
+
+def test_trimesh_is_imported_when_the_first_hull_is_made():
+    assert said_by(HULL)[-3:] == ["False", "4", "1.0 True"]
 
 
 def said_by(program):
