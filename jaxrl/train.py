@@ -30,14 +30,16 @@ def main(argv: list[str] | None = None) -> int:
         crew = processes.join(processes.group(arguments.processes))
     except ConfigError as error:
         return refuse(error)
-    return crew.run(lambda: _train(config, arguments.workdir, ["python", "-m", "jaxrl.train", *argv], crew))
+    # In a process of its own nobody has put other code in the place of what the files say.
+    code = configs.code(arguments.config) if __name__ == "__main__" else None
+    return crew.run(lambda: _train(config, arguments.workdir, ["python", "-m", "jaxrl.train", *argv], crew, code))
 
 
-def _train(config, workdir, command_line, crew) -> int:
+def _train(config, workdir, command_line, crew, code) -> int:
     from jaxrl.host import loop  # after the config is known to be good: JAX takes seconds to load
 
     try:
-        run = loop.train(config, workdir, command_line)
+        run = loop.train(config, workdir, command_line, code=code)
     except ConfigError as error:
         return refuse(error)
     except guard.BrokenRunError as error:

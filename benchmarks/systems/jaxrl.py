@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.report import ROOT
 from jaxrl.host import config as configs
-from jaxrl.host import program, sharding
+from jaxrl.host import program, sharding, shelf
 
 sharding.wake()  # as training does, before anything else touches JAX
 BRAX = ("backend", "episode_length")  # what a problem says of Brax's environments only
@@ -61,7 +61,7 @@ def _start(config, iterations):
     """step and act of a run, the step being so many iterations."""
     mesh = program.mesh(config)
     source = program.make(config, mesh)
-    programs = program.compile(source, mesh, config.seed)
+    programs = program.compile(source, mesh, config.seed, shelf.find(config, mesh, source.env, ()))
     state = programs.init()
     num_iterations = jax.device_put(np.int32(iterations), sharding.replicated(mesh))
     env_steps = iterations * config.ppo.num_envs * config.ppo.unroll_length

@@ -64,7 +64,8 @@ def restarting(
         period: steps; a reset that costs as much as c steps adds c / period to the cost of each.
 
     Returns:
-        reset: key -> (State, Timestep), and step: (State, action [N, ...]) -> (State, Timestep).
+        reset: key -> (State, Timestep), and step: (State, action [N, ...]) -> (State, Timestep); `inspect.unwrap` of
+        them gives those of one environment.
     """
     period = min(period, time_limit)
     reset, step = jax.jit(reset), jax.jit(step)  # traced once, and then mapped wherever they are called
@@ -110,6 +111,7 @@ def restarting(
         timestep = Timestep(obs, single.reward, terminated, truncated, single.obs, single.metrics, valid)
         return strong(State(state, fresh, jnp.where(done, 0, steps), age, key)), strong(timestep)
 
+    begin.__wrapped__, go_on.__wrapped__ = reset, step  # as inspect.unwrap finds them
     return begin, go_on
 
 

@@ -65,6 +65,12 @@ def load(path_and_arg: str) -> ConfigDict:
     return _read_json(path) if path.suffix == ".json" else _call_get_config(path, [arg] if arg else [])
 
 
+def code(path_and_arg: str) -> tuple[Path, ...]:
+    """The files that `load` executes."""
+    path = _locate(path_and_arg.partition(":")[0])
+    return () if path.suffix == ".json" else (path,)
+
+
 def resolve(partial: ConfigDict | Mapping, overrides: Mapping | Iterable[tuple[str, Any]] = ()) -> ConfigDict:
     """The whole config: defaults, then what `partial` sets, then what `overrides` set; each value checked.
 

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from jaxrl.find import find
 from jaxrl.host import checkpoint, guard, history, processes, program, run_folder, sharding, tracking
 from jaxrl.host import config as configs
+from jaxrl.host import shelf as shelves
 from jaxrl.host.writers import console
 from jaxrl.types import ConfigError, TrainState, Writer
 
@@ -77,9 +78,15 @@ def plan(config: ConfigDict, env_steps_per_iteration: int) -> Plan:
     )
 
 
-def train(config: ConfigDict, workdir: Path, command_line: list[str], say: Callable[[str], None] = console.say) -> Run:
+def train(
+    config: ConfigDict,
+    workdir: Path,
+    command_line: list[str],
+    say: Callable[[str], None] = console.say,
+    code: tuple[Path, ...] | None = None,
+) -> Run:
     """Trains, or goes on with the run in `workdir`, to the end that the config sets; see `iterate`."""
-    rows = iterate(config, workdir, command_line, say)
+    rows = iterate(config, workdir, command_line, say, code)
     while True:
         try:
             next(rows)
@@ -88,7 +95,11 @@ def train(config: ConfigDict, workdir: Path, command_line: list[str], say: Calla
 
 
 def iterate(
-    config: ConfigDict, workdir: Path, command_line: list[str], say: Callable[[str], None] = console.say
+    config: ConfigDict,
+    workdir: Path,
+    command_line: list[str],
+    say: Callable[[str], None] = console.say,
+    code: tuple[Path, ...] | None = None,
 ) -> Generator[dict, None, Run]:
     """Trains while its rows are asked for; whoever closes it leaves a run that is saved and can go on.
 
@@ -99,6 +110,8 @@ def iterate(
         workdir: the run folder.
         command_line: for the record.
         say: takes what there is to tell, a line at a time.
+        code: what ran in this process beside the modules that were imported, where all of it is in files; then the
+            programs of an earlier process may serve. None where it may not be, as in a notebook.
 
     Yields:
         Each row of metrics, once it is written. The device is an epoch ahead, so that looking at a row costs nothing.
@@ -128,7 +141,8 @@ def iterate(
     of = f" of {crew.size} processes" if crew.size > 1 else ""
     say(f"jaxrl trains {config.env.name} ({config.env.suite}) on {mesh.size} x {kind}{of}; run folder {folder}")
     say("compiling ...")
-    programs = program.compile(source, mesh, config.seed)
+    shelf = None if code is None else shelves.find(config, mesh, source.env, code)
+    programs = program.compile(source, mesh, config.seed, shelf)
     parameters = program.num_parameters(programs.template.agent)
     crew.wait()
     say(f"compiled in {programs.compile_seconds:.1f} s; {parameters:,} parameters")

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jax.stages import Compiled
 from ml_collections import ConfigDict
 
 from jaxrl import envs
@@ -21,6 +22,7 @@ from jaxrl.acting import hosted
 from jaxrl.find import find
 from jaxrl.functional import members
 from jaxrl.host import evaluation, sharding
+from jaxrl.host.shelf import Shelf
 from jaxrl.types import Algorithm, ConfigError, Environment, PyTree, TrainState
 
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -125,15 +127,43 @@ def in_turn(source: Source) -> Source:
 
 
 @uncollected()
-def compile(source: Source, mesh: Mesh, seed: int) -> Program:
-    """Compiles all programs of a run, at once where there are several cores."""
+def compile(source: Source, mesh: Mesh, seed: int, shelf: Shelf | None = None) -> Program:
+    """Compiles all programs of a run, at once where there are several cores.
+
+    Args:
+        source: the functions.
+        mesh: their devices.
+        seed: of the run.
+        shelf: where the programs may lie, of an earlier process, and are put if they do not.
+    """
     if not source.env.spec.traceable:
         return _with_host(source, mesh, seed)
     began = time.perf_counter()
+    host = jax.tree.map(np.float32, source.algorithm.hyper), np.uint32(seed)
+    hyper, seed = sharding.put(host, sharding.replicated(mesh))
+    done = shelf.load() if shelf else {}
+    if not done:
+        with shelf.making() if shelf else contextlib.nullcontext():
+            done = _build(source, mesh, seed, hyper, shelf)
+    epoch, evaluate = done["epoch"], done.get("evaluate", lambda *_: {})
+    # What an epoch takes is what `init` gives.
+    template = jax.tree.map(
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+        epoch.args_info[0][0],
+        epoch.input_shardings[0][0],
+    )
+    return Program(
+        init=lambda: done["init"](seed, hyper),
+        epoch=epoch,
+        evaluate=lambda state: evaluate(state.agent, seed, state.iterations),
+        template=template,
+        compile_seconds=time.perf_counter() - began,
+    )
+
+
+def _build(source, mesh, seed, hyper, shelf) -> dict[str, Compiled]:
     everywhere = sharding.replicated(mesh)
     scalar = lambda dtype: jax.ShapeDtypeStruct((), dtype, sharding=everywhere)  # noqa: E731
-    hyper, seed = sharding.put((jax.tree.map(np.float32, source.algorithm.hyper), np.uint32(seed)), everywhere)
-
     start = sharding.over(source.init, mesh)
     template = jax.eval_shape(start, seed, hyper)
     place = sharding.placement(template, source.env.spec, mesh)
@@ -150,18 +180,11 @@ def compile(source: Source, mesh: Mesh, seed: int) -> Program:
 
     def build(name):
         function, *arguments = jobs[name]
-        return function.lower(*arguments).compile(usual | options.get(name, {}))
+        lowered, told = function.lower(*arguments), usual | options.get(name, {})
+        return shelf.compile(name, lowered, told) if shelf else lowered.compile(told)
 
     with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
-        done = dict(zip(jobs, pool.map(build, jobs), strict=True))
-    evaluate = done.get("evaluate", lambda *_: {})
-    return Program(
-        init=lambda: done["init"](seed, hyper),
-        epoch=done["epoch"],
-        evaluate=lambda state: evaluate(state.agent, seed, state.iterations),
-        template=template,
-        compile_seconds=time.perf_counter() - began,
-    )
+        return dict(zip(jobs, pool.map(build, jobs), strict=True))
 
 
 def _with_host(source, mesh, seed):

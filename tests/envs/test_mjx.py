@@ -1,4 +1,4 @@
-"""MJX is loaded without Warp where that cannot run, without Trimesh until a hull is made; others import both as ever."""
+"""MJX is loaded without Warp where that cannot run, and without Trimesh until a hull is made; both stay importable."""
 
 import subprocess
 import sys
