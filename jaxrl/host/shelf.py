@@ -99,7 +99,8 @@ class Shelf:
     def compile(self, name: str, lowered: Lowered, options: dict) -> Compiled:
         """`lowered.compile(options)`, or what an earlier process made of the same."""
         text = lowered.as_text()
-        file = f"program-{_digest([text, options, self._machine])}"
+        trees = _placeless(f"{lowered.in_tree} {lowered.out_tree}")  # which go to the file with it
+        file = f"program-{_digest([text, trees, options, self._machine])}"
         with contextlib.suppress(Exception):
             found = self._load(file)
             self._made[name] = file
@@ -244,13 +245,17 @@ def _fingerprint(env: Environment, mesh: Mesh) -> str:
     step = jax.jit(sharding.over(step, mesh)).trace(reset.out_info[0], action)
     digest = hashlib.sha256()
     for traced in (reset, step):
-        text = traced.jaxpr.pretty_print(use_color=False)
-        digest.update(re.sub(r"0x[0-9a-f]+", "", text).encode())  # where functions lie in memory
+        digest.update(_placeless(traced.jaxpr.pretty_print(use_color=False)).encode())
         for constant in _constants(traced.jaxpr):
             is_key = isinstance(constant, jax.Array) and jax.dtypes.issubdtype(constant.dtype, jax.dtypes.prng_key)
             number = np.asarray(jax.random.key_data(constant) if is_key else constant)
             digest.update(f"{number.dtype} {number.shape}".encode() + number.tobytes())
     return digest.hexdigest()
+
+
+def _placeless(text):
+    """Without the places in memory where functions lie, which are others in every process."""
+    return re.sub(r"0x[0-9a-f]+", "", text)
 
 
 def _constants(jaxpr: ClosedJaxpr | Jaxpr) -> Iterator:

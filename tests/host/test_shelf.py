@@ -12,6 +12,7 @@ import sys
 import time
 import types
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -211,6 +212,24 @@ def test_what_is_damaged_is_made_again(started, traced, which, damage):
     for _ in range(2):
         assert outcome(start()) == first
         assert len(traced) == 1
+
+
+class One(NamedTuple):
+    x: jax.Array
+
+
+class Other(NamedTuple):
+    x: jax.Array
+
+
+def test_a_program_of_another_type_is_another_though_it_computes_the_same(folder):
+    config = jaxrl.configure({}, SMALL)
+    mesh = sharding.mesh(jax.devices()[:1])
+    place = shelf.find(config, mesh, program.make(config, mesh).env, ())
+    for kind in (One, Other, One):
+        lowered = jax.jit(lambda state: type(state)(state.x + 1)).lower(kind(jnp.zeros(2)))
+        assert isinstance(place.compile("add", lowered, {})(kind(jnp.zeros(2))), kind)
+    assert len(list(folder.glob("program-*"))) == 2
 
 
 def test_code_that_was_changed_as_the_process_began_is_not_trusted(started, monkeypatch, tmp_path):
