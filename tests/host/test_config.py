@@ -372,6 +372,7 @@ def test_experiment_is_found_by_its_path_or_its_name(name, experiments):
     (experiments / "ant.py").write_text(EXPERIMENT)
     assert configs.load(name).to_dict() == {"seed": 3, "ppo": {"gamma": 0.9}}
     assert configs.load(f"{name}:fast").ppo.gamma == 0.5
+    assert [path.resolve() for path in configs.code(f"{name}:fast")] == [(experiments / "ant.py").resolve()]
     assert sorted(path.name for path in experiments.iterdir()) == ["ant.py"]  # no bytecode beside it
 
 
@@ -443,6 +444,7 @@ def test_json_of_a_run_is_loaded_as_plain_data(tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"env": {"name": attack}, "network": {"hidden_sizes": [3]}}))
     config = configs.resolve(configs.load(str(path)))
+    assert configs.code(str(path)) == ()
     assert config.env.name == attack and config.network.hidden_sizes == (3,)
     assert not marker.exists()
 
