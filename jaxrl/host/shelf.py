@@ -18,7 +18,6 @@ import platform
 import re
 import sys
 import sysconfig
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +33,7 @@ from ml_collections import ConfigDict
 
 from jaxrl import cores
 from jaxrl.envs import spaces
-from jaxrl.host import keys, sharding
+from jaxrl.host import files, keys, sharding
 from jaxrl.types import Environment
 
 PLATFORMS = ("cpu",)  # where programs have been seen to come back as they were
@@ -68,12 +67,11 @@ class Shelf:
     def load(self) -> dict[str, Compiled]:
         """The programs by their names; {} if there are none, or they may not be those of this code any more."""
         try:
-            stamps, fingerprint, files = pickle.loads(_read(self._record))
-            now = _stamps(self._sources)
-            if not now.keys() <= stamps.keys() or any(_stamp(file) != stamp for file, stamp in stamps.items()):
+            stamps, fingerprint, names = pickle.loads(_read(self._record))
+            if not _code(self._sources) <= stamps.keys() or any(_stamp(file) != was for file, was in stamps.items()):
                 return {}
-            with concurrent.futures.ThreadPoolExecutor(len(files)) as pool:
-                loading = {name: pool.submit(self._load, file) for name, file in files.items()}
+            with concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
+                loading = {name: pool.submit(self._load, file) for name, file in names.items()}
                 same = _fingerprint(self._env, self._mesh) == fingerprint  # while they load
             return {name: each.result() for name, each in loading.items()} if same else {}
         except Exception:  # no file, or nothing that JAX can use: as if it were not there
@@ -91,7 +89,7 @@ class Shelf:
             jax.config.update("jax_enable_compilation_cache", True)
             compilation_cache.reset_cache()
         with contextlib.suppress(Exception):  # a full disk, a folder that may not be written to: it is a cache
-            stamps = _stamps(self._sources)
+            stamps = {file: _stamp(file) for file in _code(self._sources)}
             if all(self._made.values()) and all(_changed(file) < _BEGAN - UNSETTLED for file in stamps):
                 _write(self._record, pickle.dumps((stamps, _fingerprint(self._env, self._mesh), self._made)))
                 self._make_room()
@@ -107,7 +105,7 @@ class Shelf:
             return found
         compiled = lowered.compile(options)
         self._made[name] = ""
-        if "callback" not in text:  # which calls what is in this process
+        if not re.search(r"custom_call @\w*callback", text):  # which calls what is in this process
             with contextlib.suppress(Exception):  # what JAX cannot write, or the disk cannot hold
                 _write(self._folder / file, pickle.dumps(serialize_executable.serialize(compiled)))
                 self._made[name] = file
@@ -156,7 +154,13 @@ def find(config: ConfigDict, mesh: Mesh, env: Environment, sources: tuple[Path, 
         "devices": [f"{device.id} {device.device_kind}" for device in devices],
         "system": [sys.version, platform.platform(), _processor(), cores.number()],
     }
-    return Shelf(Path(folder) / "shelf", run, machine, mesh, env, sources)
+    place = Path(folder) / "shelf"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    # What JAX has kept in a folder that is only read is better than nothing.
+    return Shelf(place, run, machine, mesh, env, sources) if os.access(place, os.W_OK) else None
 
 
 def _processor():
@@ -175,16 +179,9 @@ def _digest(value):
 
 
 def _write(file: Path, content: bytes) -> None:
-    """Whole or not at all, with a checksum before it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, new = tempfile.mkstemp(dir=file.parent, prefix=".")  # of a name of its own: others may write the same
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(hashlib.sha256(content).digest() + content)
-        os.replace(new, file)
-    except BaseException:
-        os.unlink(new)
-        raise
+    """With a checksum before it, for who writes the same at the same time."""
+    with files.replacing(file) as new:
+        new.write_bytes(hashlib.sha256(content).digest() + content)
 
 
 def _read(file: Path) -> bytes:
@@ -199,17 +196,13 @@ def _read(file: Path) -> bytes:
 # The code.
 
 
-def _stamps(sources) -> dict[str, str]:
-    """What tells the versions of all code apart: of every module that has been imported, and of other files."""
-    # Not getattr: a module may load itself when it is looked at.
-    files = {file for file in map(_file, list(sys.modules.values())) if file} | {
-        str(file.resolve()) for file in sources
-    }
-    return {file: stamp for file in files if (stamp := _stamp(file))}
+def _code(sources) -> set[str]:
+    """The files of all code: of every module that has been imported, and the others."""
+    return {*filter(None, map(_file, list(sys.modules.values()))), *(str(file.resolve()) for file in sources)}
 
 
 def _file(module):
-    try:
+    try:  # not getattr: a module may load itself when it is looked at
         return object.__getattribute__(module, "__dict__").get("__file__")
     except AttributeError:  # anything may stand there
         return None
@@ -226,9 +219,11 @@ def _stamp(file):
 
 
 def _changed(file):
-    """When somebody last changed or replaced it, seconds since 1970."""
-    about = os.stat(file)
-    return max(about.st_mtime, about.st_ctime)
+    """When somebody last changed or replaced it, seconds since 1970; 0 where there is no such file."""
+    with contextlib.suppress(OSError):
+        about = os.stat(file)
+        return max(about.st_mtime, about.st_ctime)
+    return 0.0
 
 
 # The environment.

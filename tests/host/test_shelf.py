@@ -266,7 +266,7 @@ def test_an_environment_that_calls_python_is_never_kept(folder, monkeypatch):
     assert not list(folder.glob("run-*"))
 
 
-def test_who_has_no_shelf():
+def test_who_has_no_shelf(tmp_path):
     config = jaxrl.configure({}, SMALL)
     mesh = sharding.mesh(jax.devices()[:1])
     env = program.make(config, mesh).env
@@ -275,8 +275,10 @@ def test_who_has_no_shelf():
     assert not shelf.find(config, mesh, env, ())
     config.network.module = ""
     assert not shelf.find(config, mesh, env._replace(spec=env.spec._replace(traceable=False)), ())
-    for cache in ("gs://bucket/cache", None):
-        jax.config.update("jax_compilation_cache_dir", cache)
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("")
+    for cache in ("gs://bucket/cache", in_the_way, None):
+        jax.config.update("jax_compilation_cache_dir", cache and str(cache))
         assert not shelf.find(config, mesh, env, ())
 
 
