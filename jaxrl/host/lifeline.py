@@ -25,6 +25,7 @@ from jaxrl.types import ConfigError
 LOST = 4  # exit status of a process that ends because another one is gone
 SILENCE_S = 30  # of a host, after which it is given up
 GRACE_S = 30.0  # for what must be finished before leaving, such as a checkpoint that is being written
+NEWS_S = 2.0  # in which a loss is known here, when a computation across the processes has already failed of it
 PARTING_S = 10.0  # that a process which failed waits for the others to fail as well
 HELLO = "jaxrl"
 LONGEST_HELLO = 100  # bytes
@@ -41,7 +42,7 @@ class Lifeline:
     def __init__(self, process_id: int, num_processes: int):
         self.process_id, self.num_processes = process_id, num_processes
         self.at_loss: list[Callable[[], Any]] = []  # what is called before this process ends because of another
-        self.is_lost = threading.Event()
+        self._is_lost = threading.Event()
         self._is_armed = True
         self._ending = threading.Lock()
 
@@ -49,7 +50,7 @@ class Lifeline:
         """Ends this process, in any thread: what is being saved is finished, and the line is said."""
         if not self._is_armed or not self._ending.acquire(blocking=False):
             return
-        self.is_lost.set()
+        self._is_lost.set()
         self._pass_on(line)
         finish = threading.Thread(target=self._finish, daemon=True)
         finish.start()
@@ -59,6 +60,11 @@ class Lifeline:
                 sys.stderr.fileno(), f"error: {line}; the same command goes on from the last checkpoint.\n".encode()
             )
         os._exit(LOST)  # the main thread may wait in a collective for ever
+
+    def give_way(self) -> None:
+        """After a mistake that may come of a loss: comes back, after NEWS_S, only if there is none."""
+        if self._is_lost.wait(NEWS_S):
+            threading.Event().wait()
 
     def leave_behind(self, line: str) -> None:
         """Tells the others that this process ends for a reason of its own, and that they should."""

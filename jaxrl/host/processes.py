@@ -138,8 +138,8 @@ class Crew(Alone):
         try:
             status = function()
         except BaseException as mistake:
-            if isinstance(mistake, jax.errors.JaxRuntimeError):  # a collective, perhaps, of which one is gone:
-                self._line.is_lost.wait(2.0)  # then this process is about to end with a line that says so
+            if isinstance(mistake, Exception):  # of a collective, perhaps, for which JAX raises several types
+                self._line.give_way()
             traceback.print_exc()
             status = 130 if isinstance(mistake, KeyboardInterrupt) else 1
         if not self._part(None if status == 0 or status > 128 else lifeline.PARTING_S):

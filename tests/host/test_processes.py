@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -201,6 +202,36 @@ def test_when_one_process_is_killed_the_other_says_so_and_ends_and_the_run_goes_
     assert_same_curve(workdir, whole)
     for a, b in zip(parameters(workdir, 1536), parameters(whole, 1536), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+FAILING = """
+import sys, threading
+from jaxrl.host import lifeline, processes
+crew = processes.Crew(lifeline.Spoke("localhost", int(sys.argv[1]), 1, 2, timeout_s=30))
+saved = threading.Event()
+crew.at_loss(lambda: saved.wait(30))  # a checkpoint that is being written
+def collective():
+    print("ready", flush=True)
+    sys.stdin.read()  # until process 0 is gone
+    threading.Timer(1, saved.set).start()
+    raise ValueError("Gloo AllGather failed: Connection reset by peer")
+crew.run(collective)
+"""
+
+
+def test_a_collective_that_fails_of_the_loss_before_a_save_is_done_leaves_one_line():
+    with socket.create_server(("localhost", 0)) as process_0:
+        child = subprocess.Popen(
+            [sys.executable, "-c", FAILING, str(process_0.getsockname()[1])],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        connection, _ = process_0.accept()
+        with connection:
+            connection.sendall(b'{"ready": true}\n')
+            assert child.stdout.readline() == "ready\n"
+    _, errors = child.communicate(timeout=60)
+    assert re.fullmatch(r"error: process 0 of 2 is gone.*; the same command goes on .*\.\n", errors), errors
+    assert child.returncode == lifeline.LOST
 
 
 def test_numbers_that_are_not_finite_end_both_processes(tmp_path):
