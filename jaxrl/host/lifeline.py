@@ -64,7 +64,7 @@ class Lifeline:
     def give_way(self) -> None:
         """After a mistake that may come of a loss: comes back, after NEWS_S, only if there is none."""
         if self._is_lost.wait(NEWS_S):
-            threading.Event().wait()
+            threading.Event().wait()  # for `lose`, which ends this process
 
     def leave_behind(self, line: str) -> None:
         """Tells the others that this process ends for a reason of its own, and that they should."""
