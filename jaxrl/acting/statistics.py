@@ -78,8 +78,8 @@ def blocked(obs: PyTree, valid: Array, space: Space) -> dict[str, Array]:
 
 def summarize(finished: Finished) -> dict[str, Array]:
     """The rows `rollout/...`; means over episodes are NaN if none ended."""
-    rows = jnp.stack([finished.steps, finished.reward, finished.episodes, finished.episode_return, finished.length])
-    steps, reward, episodes, episode_return, length = jnp.sum(rows, axis=1)
+    rows = (finished.steps, finished.reward, finished.episodes, finished.episode_return, finished.length)
+    steps, reward, episodes, episode_return, length = (jnp.sum(row) for row in rows)
     return {
         "rollout/reward": reward / steps,
         "rollout/episodes": episodes,

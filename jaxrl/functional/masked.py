@@ -24,9 +24,9 @@ def means(terms: dict[str, Array], valid: Array) -> dict[str, Array]:
         valid: [B1, B2, ...] bool, of the leading axes of all.
     """
     samples = [jnp.mean(x.reshape(*valid.shape, -1), axis=-1) for x in terms.values()]
-    rows = jnp.stack([*samples, jnp.ones(valid.shape)])
-    sums = jnp.sum(jnp.where(valid, rows, 0), axis=tuple(range(1, rows.ndim)))
-    *sums, number = (x.reshape(()) for x in jax.lax.split(sums, [1] * len(rows)))
+    rows = jnp.stack([*samples, jnp.ones(valid.shape)], axis=-1)
+    sums = jnp.sum(jnp.where(valid[..., None], rows, 0), axis=tuple(range(valid.ndim)))
+    *sums, number = (x.reshape(()) for x in jax.lax.split(sums, [1] * len(sums)))
     number = jax.lax.stop_gradient(jnp.maximum(number, 1.0))
     return {name: total / number for name, total in zip(terms, sums, strict=True)}
 

@@ -54,29 +54,48 @@ def update(moments: Moments, batch: PyTree, valid: Array | None = None) -> Momen
     if valid is None:
         sample = jax.tree.leaves(moments.mean)[0]
         valid = jnp.ones(numbers[0].shape[: numbers[0].ndim - sample.ndim], bool)
-    size = jnp.sum(valid, dtype=jnp.float32)
+    seen = measure(batch, valid)
+    size, _ = seen.count
     count = _add(moments.count, size)
     weight = size / jnp.maximum(count[0], 1.0)
+
+    def merge(_, mean, variance, seen_mean, seen_variance):
+        if not mean:
+            return (), ()
+        delta = (seen_mean[0] - mean[0]) - mean[1]
+        # In two steps: the difference of a small variance and a large one would have lost the small one's digits.
+        variance = _add(variance, -weight * (variance[0] + variance[1]))
+        variance = _add(variance, weight * seen_variance[0] + weight * (1 - weight) * jnp.square(delta))
+        return _add(mean, weight * delta), variance
+
+    return Moments(count, *_unzip(batch, jax.tree.map(merge, batch, *moments[1:], *seen[1:])))
+
+
+def measure(batch: PyTree, valid: Array) -> Moments:
+    """The moments of a batch alone, in two passes; 0 of nothing.
+
+    The low part of the mean is the rounding error of the high one, and that of the variance what this error adds to
+    it: of equal numbers the variance is 0. Whoever asks for the high parts alone does not pay for the low ones.
+
+    Args:
+        batch: pytree of [B1, B2, ..., ...].
+        valid: [B1, B2, ...] bool, which samples count. What stands elsewhere does not matter, NaN included.
+    """
+    size = jnp.sum(valid, dtype=jnp.float32)
 
     def average(x):
         return jnp.sum(jnp.where(masked.across(valid, x), x, 0.0), tuple(range(valid.ndim))) / jnp.maximum(size, 1.0)
 
-    def merge(batch, mean, variance):
-        if not mean:
+    def one(x):
+        if not _is_number(x):
             return (), ()
-        batch = batch.astype(jnp.float32)
-        batch_mean = average(batch)
-        batch_variance = average(jnp.square(batch - batch_mean))
-        delta = (batch_mean - mean[0]) - mean[1]
-        # In two steps: the difference of a small variance and a large one would have lost the small one's digits.
-        variance = _add(variance, -weight * (variance[0] + variance[1]))
-        variance = _add(variance, weight * batch_variance + weight * (1 - weight) * jnp.square(delta))
-        return _add(mean, weight * delta), variance
+        x = x.astype(jnp.float32)
+        mean = average(x)
+        centred = x - mean
+        low = average(centred)
+        return (mean, low), (average(jnp.square(centred)), -jnp.square(low))
 
-    merged = jax.tree.map(merge, batch, moments.mean, moments.variance)
-    mean = jax.tree.map(lambda _, both: both[0], batch, merged)
-    variance = jax.tree.map(lambda _, both: both[1], batch, merged)
-    return Moments(count, mean, variance)
+    return Moments((size, jnp.zeros_like(size)), *_unzip(batch, jax.tree.map(one, batch)))
 
 
 def normalize(moments: Moments, x: PyTree, *, clip: float = jnp.inf, epsilon: float = 1e-5) -> PyTree:
@@ -103,10 +122,14 @@ def denormalize(moments: Moments, x: PyTree, *, epsilon: float = 1e-5) -> PyTree
 
 def standardize(x: Array, valid: Array | None = None, *, epsilon: float = 1e-8) -> Array:
     """(x - mean(x)) / (std(x) + ε), mean and deviation of the x that are `valid`: a bool of the same shape, or all."""
-    centred = x - masked.mean(x, valid)
-    # The mean's rounding error, which would be all there is in equal numbers.
-    centred = centred - masked.mean(centred, valid)
-    return centred / (jnp.sqrt(masked.mean(jnp.square(centred), valid)) + epsilon)
+    seen = measure(x, jnp.ones(x.shape, bool) if valid is None else valid)
+    high, low = seen.mean
+    return ((x - high) - low) / (jnp.sqrt(jnp.maximum(sum(seen.variance), 0.0)) + epsilon)
+
+
+def _unzip(batch, both):
+    """The two trees of which `both` has a pair at each leaf of the batch."""
+    return tuple(jax.tree.map(lambda _, pair, side=side: pair[side], batch, both) for side in (0, 1))
 
 
 def _is_number(x):

@@ -183,8 +183,22 @@ def test_standardize_has_mean_zero_and_deviation_one():
     np.testing.assert_allclose([actual.mean(), actual.std()], [0.0, 1.0], atol=1e-5)
 
 
-def test_standardize_leaves_equal_numbers_at_zero():
-    np.testing.assert_array_equal(normalize.standardize(jnp.full(8, 2.0)), 0.0)
+@pytest.mark.parametrize("number", [2.0, 0.1, -1e3 / 3, 7e6])
+def test_standardize_leaves_equal_numbers_at_zero(number):
+    # The mean of many is rounded: all would lie at the same side of it, and be ±1 by their own deviation.
+    np.testing.assert_allclose(normalize.standardize(jnp.full(100_003, number)), 0.0, atol=1e-2)
+
+
+def test_the_moments_of_a_batch_are_those_of_its_rows_that_count():
+    batch = np.random.default_rng(8).normal(-5.0, 3.0, (6, 7, 2)).astype(np.float32)
+    valid = np.random.default_rng(9).random((6, 7)) < 0.5
+    rows = np.float64(batch[valid])
+    batch[~valid] = 1e18
+    seen = normalize.measure({"x": batch, "mask": valid}, valid)
+    assert total(seen.count) == len(rows)
+    np.testing.assert_allclose(total(seen.mean["x"]), rows.mean(0), rtol=1e-7)
+    np.testing.assert_allclose(total(seen.variance["x"]), rows.var(0), rtol=1e-6)
+    assert seen.mean["mask"] == seen.variance["mask"] == ()
 
 
 def test_bytes_and_masks_go_through_as_they_are():

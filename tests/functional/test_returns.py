@@ -186,5 +186,14 @@ def test_explained_variance():
     np.testing.assert_allclose(explained(-target), -3.0, rtol=1e-5)
 
 
+def test_explained_variance_of_heads_is_about_the_mean_of_each():
+    target = np.random.default_rng(7).normal([3.0, -50.0], [2.0, 1.0], (6, 7, 2)).astype(np.float32)
+    mean = np.broadcast_to(target.mean((0, 1)), target.shape)  # knowing both means explains nothing yet
+    np.testing.assert_allclose(returns.explained_variance(mean, target), 0.0, atol=1e-5)
+    half = np.stack([target[..., 0], mean[..., 1]], axis=-1)
+    double = np.float64(target).var((0, 1))
+    np.testing.assert_allclose(returns.explained_variance(half, target), 1 - double[1] / double.sum(), rtol=1e-4)
+
+
 def test_explained_variance_of_a_constant_target_is_a_number():
     assert returns.explained_variance(np.ones(4), np.full(4, 2.0)) == 1.0
