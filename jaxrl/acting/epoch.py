@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.acting import statistics
-from jaxrl.acting.rollout import look_around, rollout, start
+from jaxrl.acting.rollout import keys_of, look_around, rollout, start
 from jaxrl.functional import vectors
 from jaxrl.types import Algorithm, Array, Environment, Key, TrainState
 
@@ -17,7 +17,8 @@ def make(env: Environment, algorithm: Algorithm) -> tuple[Callable, Callable]:
     Returns:
         init: (key, hyper) -> TrainState.
         epoch: (TrainState, num_iterations []) -> (TrainState, metrics); num_iterations is traced, so one compiled
-            program serves epochs of every length. Metrics are means over the iterations, [] each.
+            program serves epochs of every length. Metrics are means over the iterations, [] each; they are a
+            vectors.Row, a mapping that crosses to the host in one piece.
     """
     num_envs = env.spec.num_envs
 
@@ -28,13 +29,13 @@ def make(env: Environment, algorithm: Algorithm) -> tuple[Callable, Callable]:
 
     @jax.jit  # so that it is traced once
     def iterate(state: TrainState, finished: statistics.Finished):
-        key, act_key, learn_key = jax.random.split(state.key, 3)
-        actor, finished, experience = rollout(env, algorithm, state.agent, state.actor, finished, act_key)
+        key, learn_key, act_keys = keys_of(algorithm, state.key)
+        actor, finished, experience = rollout(env, algorithm, state.agent, state.actor, finished, act_keys)
         agent, metrics = algorithm.update(state.agent, experience, learn_key)
         metrics |= statistics.blocked(experience.obs, experience.valid, env.spec.action)
         return TrainState(agent, actor, key, state.iterations + 1), finished, vectors.row(metrics)
 
-    def epoch(state: TrainState, num_iterations: Array) -> tuple[TrainState, dict[str, Array]]:
+    def epoch(state: TrainState, num_iterations: Array) -> tuple[TrainState, vectors.Row]:
         finished = statistics.nothing(num_envs)
         shapes = jax.eval_shape(lambda state, finished: iterate(state, finished)[2], state, finished)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
@@ -46,6 +47,6 @@ def make(env: Environment, algorithm: Algorithm) -> tuple[Callable, Callable]:
 
         state, finished, sums = jax.lax.fori_loop(0, num_iterations, body, (state, finished, zeros))
         metrics = jax.tree.map(lambda x: x / num_iterations, sums)
-        return state, statistics.summarize(finished) | metrics.by_name()
+        return state, vectors.row(statistics.summarize(finished) | dict(metrics))
 
     return init, epoch

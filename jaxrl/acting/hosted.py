@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.acting import statistics
-from jaxrl.acting.rollout import Actor, gather, go_on, look_around, num_chunks, start
+from jaxrl.acting.rollout import Actor, gather, go_on, keys_of, look_around, num_chunks, start
 from jaxrl.types import Algorithm, Array, Environment, Key, PyTree, Timestep, TrainState
 
 
@@ -54,8 +54,8 @@ def pieces(env: Environment, algorithm: Algorithm) -> Pieces:
         return algorithm.init(agent_key, hyper), actor_key, key, look_key
 
     def split(key):
-        key, act_key, learn_key = jax.random.split(key, 3)
-        return key, jax.random.key_data(jax.random.split(act_key, length)), learn_key
+        key, learn_key, act_keys = keys_of(algorithm, key)
+        return key, jax.random.key_data(act_keys), learn_key
 
     def blank(agent, actor):
         _, carry, memo = algorithm.act(agent, actor.carry, actor.obs, actor.reset, jax.random.key(0))

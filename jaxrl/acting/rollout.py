@@ -52,10 +52,19 @@ def look_around(env: Environment, algorithm: Algorithm, agent: PyTree, key: Key)
     return algorithm.look(agent, steps.obs, steps.valid)
 
 
+def keys_of(algorithm: Algorithm, key: Key) -> tuple[Key, Key, Key]:
+    """What an iteration draws from, of its own key: the key of the next one, that of learning, [T] of the rollout.
+
+    By one split, because each is a dozen small kernels to compile and to start.
+    """
+    keys = jax.random.split(key, 2 + algorithm.unroll_length)
+    return keys[0], keys[1], keys[2:]
+
+
 def rollout(
-    env: Environment, algorithm: Algorithm, agent: PyTree, actor: Actor, finished: statistics.Finished, key: Key
+    env: Environment, algorithm: Algorithm, agent: PyTree, actor: Actor, finished: statistics.Finished, keys: Key
 ) -> tuple[Actor, statistics.Finished, Rollout]:
-    """T = algorithm.unroll_length steps of every environment under the policy of `agent`."""
+    """T = algorithm.unroll_length steps of every environment under the policy of `agent`; keys: [T]."""
     chunks = num_chunks(algorithm, env.spec)
 
     def one_step(state, key):
@@ -72,8 +81,7 @@ def rollout(
         (actor, finished, final), seen = jax.lax.scan(one_step, (actor, finished, nothing), keys)
         return (actor, finished), (seen, final, carry)
 
-    keys = jax.random.split(key, algorithm.unroll_length).reshape(chunks, -1)
-    (actor, finished), (seen, final, carry) = jax.lax.scan(one_chunk, (actor, finished), keys)
+    (actor, finished), (seen, final, carry) = jax.lax.scan(one_chunk, (actor, finished), keys.reshape(chunks, -1))
     seen = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), seen)
     return actor, finished, gather(actor, seen, final, carry)
 

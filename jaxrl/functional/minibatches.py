@@ -43,7 +43,7 @@ def segment(rollout: PyTree, segment_length: int, groups: int) -> PyTree:
 
 
 def sweep(
-    step: Callable, carry: PyTree, segments: PyTree, notes: PyTree, key: Key, num_minibatches: int, shuffle: bool = True
+    step: Callable, carry: PyTree, segments: PyTree, notes: PyTree, hands: Array
 ) -> tuple[PyTree, PyTree, PyTree]:
     """One pass: `step(carry, minibatch, notes) -> carry, notes, out` on every minibatch in turn.
 
@@ -52,15 +52,12 @@ def sweep(
         carry: what the steps hand on.
         segments: pytree of [S, G, M, ...], as `segment` cuts them.
         notes: the same of what a step wants to remember of each sample until it sees it again; () of nothing.
-        key: of the shuffling.
-        num_minibatches: B.
-        shuffle: False deals in order: the first minibatch is of the first segments of every group.
+        hands: [B, G, M/B], one pass of `deal`.
 
     Returns:
         The last carry, the notes, and every `out` stacked, [B, ...].
     """
-    _, groups, number, *_ = jax.tree.leaves(segments)[0].shape
-    if num_minibatches == 1:  # nothing to deal: a mean does not depend on the order
+    if len(hands) == 1:  # nothing to deal: a mean does not depend on the order
         join = lambda tree: jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), tree)  # noqa: E731
         carry, written, out = step(carry, join(segments), join(notes))
         notes = jax.tree.map(lambda x, old: x.reshape(old.shape), written, notes)
@@ -71,23 +68,31 @@ def sweep(
         carry, written, out = step(carry, take(segments, hand), take(notes, hand))
         return (carry, put(notes, hand, written)), out
 
-    hands = deal(key, groups, number, num_minibatches, shuffle)
     (carry, notes), out = jax.lax.scan(one, (carry, notes), hands)
     return carry, notes, out
 
 
-def deal(key: Key, groups: int, segments: int, num_minibatches: int, shuffle: bool = True) -> Array:
-    """[B, G, M/B] int32: which segments of each group every minibatch takes; over all B, a permutation of the M.
+def deal(key: Key, passes: int, groups: int, segments: int, num_minibatches: int, shuffle: bool = True) -> Array:
+    """[passes, B, G, M/B] int32: the segments of each group that a minibatch takes; in a pass, each of the M once.
+
+    Args:
+        key: of the shuffling.
+        passes: how many times all segments are dealt out.
+        groups: G.
+        segments: M.
+        num_minibatches: B.
+        shuffle: False deals in order: the first minibatch is of the first segments of every group.
 
     A shuffle is one sort of random numbers whose last log2(M) bits are the segments' own numbers: a fifth of the time
     that sorting pairs takes. Two that draw the same other bits keep their order, which moves neither of them far.
     """
-    order = jnp.broadcast_to(jnp.arange(segments, dtype=jnp.uint32), (groups, segments))
+    order = jnp.broadcast_to(jnp.arange(segments, dtype=jnp.uint32), (passes, groups, segments))
     if shuffle:
         last_bits = jnp.uint32(2 ** (segments - 1).bit_length() - 1)
-        order = jnp.sort(jax.random.bits(key, order.shape) & ~last_bits | order, axis=1) & last_bits
-    order = order.astype(jnp.int32).reshape(groups, num_minibatches, segments // num_minibatches)
-    return jnp.moveaxis(order, 1, 0)
+        bits = jax.random.bits(key, (order.size,)).reshape(order.shape)  # one axis is the quickest to compile
+        order = jnp.sort(bits & ~last_bits | order, axis=-1) & last_bits
+    order = order.astype(jnp.int32).reshape(passes, groups, num_minibatches, segments // num_minibatches)
+    return jnp.moveaxis(order, 2, 1)
 
 
 def take(segments: PyTree, hand: Array) -> PyTree:

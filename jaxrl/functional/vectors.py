@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -25,16 +26,24 @@ def part(vector: Array, like: PyTree) -> PyTree:
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["values"], meta_fields=["names"])
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """Numbers by name, such as metrics, as one vector: to sum, stack or average them is one operation, not one each."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Row(Mapping):
+    """Numbers by name, such as metrics, as one vector: to sum or to fetch them is one operation, not one each."""
 
     names: tuple[str, ...]
     values: Array  # [..., M]
 
-    def by_name(self) -> dict[str, Array]:
-        """The numbers, [...] each."""
-        return {name: self.values[..., m] for m, name in enumerate(self.names)}
+    def __getitem__(self, name: str) -> Array:
+        """The number of that name, [...]."""
+        if name not in self.names:
+            raise KeyError(name)
+        return self.values[..., self.names.index(name)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 def row(numbers: dict[str, Array]) -> Row:

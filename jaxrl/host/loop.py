@@ -4,7 +4,7 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from jaxrl.host import checkpoint, guard, history, processes, program, run_folde
 from jaxrl.host import config as configs
 from jaxrl.host import shelf as shelves
 from jaxrl.host.writers import console
-from jaxrl.types import ConfigError, TrainState, Writer
+from jaxrl.types import ConfigError, PyTree, TrainState, Writer
 
 
 class Run(NamedTuple):
@@ -192,7 +192,7 @@ class Log:
         self._writers = [find("host.writers", name).make(config, folder, env_steps) for name in config.writers]
         return max((row.get(checkpoint.SCORE, -math.inf) for row in rows), default=-math.inf)
 
-    def write(self, env_steps: int, metrics: dict, num_steps: int, seconds: float) -> dict:
+    def write(self, env_steps: int, metrics: PyTree, num_steps: int, seconds: float) -> dict:
         """Writes the row of an epoch that took so many steps and seconds; BrokenRunError if it is broken."""
         row = self._crew.first(lambda: self._record(env_steps, metrics, num_steps, seconds))
         guard.check(row, self._guard)
@@ -200,7 +200,7 @@ class Log:
 
     def _record(self, env_steps, metrics, num_steps, seconds) -> dict:
         row = {"env_steps": env_steps, "wall_seconds": round(time.perf_counter() - self._began, 3)}
-        row |= {name: value.item() for name, value in jax.device_get(metrics).items()}
+        row |= {name: value.item() for name, value in fetch(metrics).items()}
         if row.get("rollout/episodes") == 0:  # a mean over no episode
             row = {name: value for name, value in row.items() if name not in MEANS_OVER_EPISODES}
         if num_steps:
@@ -216,6 +216,12 @@ class Log:
             writer.close()
 
 
+def fetch(metrics: PyTree) -> dict:
+    """Metrics on the host, by name, of a tree of mappings; each crosses in as few pieces as it has arrays."""
+    parts = jax.tree.leaves(jax.device_get(metrics), is_leaf=lambda part: isinstance(part, Mapping))
+    return {name: value for part in parts for name, value in part.items()}
+
+
 MEANS_OVER_EPISODES = ("rollout/episode_return", "rollout/episode_length")
 
 
@@ -223,7 +229,7 @@ class Pending(NamedTuple):
     """An epoch under way on the device, whose metrics nobody has fetched yet."""
 
     env_steps: int
-    metrics: dict
+    metrics: PyTree  # mappings, perhaps several in a tuple
     num_steps: int
     began: float  # when it was asked for
 
@@ -301,7 +307,7 @@ class Loop:
     def _take_stock(self, state, pending, is_evaluated, is_saved) -> tuple[dict, str]:
         """Writes the row of an epoch with its evaluation, then saves: a checkpoint never is ahead of the metrics."""
         seconds = self._wait(pending)
-        metrics = pending.metrics | (self._programs.evaluate(state) if is_evaluated else {})
+        metrics = pending.metrics, self._programs.evaluate(state) if is_evaluated else {}
         row = self._log.write(pending.env_steps, metrics, pending.num_steps, seconds)
         score = row.get(checkpoint.SCORE, -math.inf)
         if is_saved or score > self._log.best:

@@ -107,13 +107,13 @@ def _traced(config, source, trace):
 
         return jax.lax.scan(step, carry, (obs, reset, keys))
 
-    def collect(agent, actor, key):
-        return rollouts.rollout(env, algorithm, agent, actor, episodes.nothing(num_envs), key)
+    def collect(agent, actor, keys):
+        return rollouts.rollout(env, algorithm, agent, actor, episodes.nothing(num_envs), keys)
 
     yield _stage("environments", play, actor.env_state, actor.obs, keys)
-    _, _, experience = jax.jit(collect)(agent, actor, keys[0])
+    _, _, experience = jax.jit(collect)(agent, actor, keys)
     yield _stage("policy", choose, agent, actor.carry, experience.obs, experience.reset, keys)
-    yield _stage("rollout", collect, agent, actor, keys[0])
+    yield _stage("rollout", collect, agent, actor, keys)
     yield _stage("update", algorithm.update, agent, experience, keys[1])
     yield _iteration(source, state, trace)
 

@@ -39,10 +39,14 @@ def observer(unroll_length, segment_length):
     return Algorithm(None, act, None, None, carry, None, unroll_length, segment_length)
 
 
+def keys(seed, length):
+    return jax.random.split(jax.random.key(seed), length)
+
+
 def play(env, unroll_length, segment_length=None):
     algorithm = observer(unroll_length, segment_length or unroll_length)
     actor = rollout.start(env, algorithm, jax.random.key(0))
-    return rollout.rollout(env, algorithm, None, actor, statistics.nothing(1), jax.random.key(1))
+    return rollout.rollout(env, algorithm, None, actor, statistics.nothing(1), keys(1, unroll_length))
 
 
 @pytest.mark.parametrize("position", range(8))
@@ -93,7 +97,7 @@ def test_the_next_rollout_begins_where_the_last_one_ended():
     env = scripted([5], "t", interval=64)
     algorithm = observer(4, 4)
     actor, finished, first = play(env, 4)
-    _, _, second = rollout.rollout(env, algorithm, None, actor, finished, jax.random.key(2))
+    _, _, second = rollout.rollout(env, algorithm, None, actor, finished, keys(2, 4))
     assert first.last_obs[0, 0] == second.memo["seen"][0, 0, 0] == 4
     np.testing.assert_array_equal(second.reward[:, 0], [4, 5, 6, 7])
     assert second.carry[0, 0] == 4
@@ -102,7 +106,7 @@ def test_the_next_rollout_begins_where_the_last_one_ended():
 def test_statistics_count_episodes_across_rollouts():
     env = scripted([5, 7], "tc", interval=64)
     actor, finished, _ = play(env, 4)
-    _, finished, _ = rollout.rollout(env, observer(4, 4), None, actor, finished, jax.random.key(2))
+    _, finished, _ = rollout.rollout(env, observer(4, 4), None, actor, finished, keys(2, 4))
     summary = statistics.summarize(finished)
     assert summary["rollout/episodes"] == 2
     assert summary["rollout/episode_return"] == ((0 + 1 + 2 + 3 + 4 + 5) + (6 + 7)) / 2

@@ -22,12 +22,18 @@ def numbered(steps, envs):
     return jnp.arange(steps * envs).reshape(steps, envs)
 
 
+def one_deal(key, segments, num_minibatches):
+    """The hands of one pass."""
+    _, groups, number, *_ = jax.tree.leaves(segments)[0].shape
+    return minibatches.deal(key, 1, groups, number, num_minibatches)[0]
+
+
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def dealt(rollout, segment_length, groups, num_minibatches, key):
     """Every minibatch of one pass, [B, S, G·M/B, ...]."""
     segments = minibatches.segment(rollout, segment_length, groups)
     show = lambda carry, batch, notes: (carry, notes, batch)  # noqa: E731
-    return minibatches.sweep(show, (), segments, (), key, num_minibatches)[2]
+    return minibatches.sweep(show, (), segments, (), one_deal(key, segments, num_minibatches))[2]
 
 
 @given(length=few, pieces=few, groups=st.sampled_from([1, 2, 4]), number=few, share=few, seed=st.integers(0, 99))
@@ -68,11 +74,11 @@ def test_all_leaves_of_a_rollout_are_dealt_alike():
 
 
 def test_a_hand_is_dealt_to_each_group_by_itself():
-    hands = np.asarray(minibatches.deal(jax.random.key(0), 4, 24, 3))
-    assert hands.shape == (3, 4, 8)
-    order = np.moveaxis(hands, 1, 0).reshape(4, 24)
-    np.testing.assert_array_equal(np.sort(order, axis=1), np.tile(np.arange(24), (4, 1)))
-    assert len({tuple(row) for row in order}) == 4
+    hands = np.asarray(minibatches.deal(jax.random.key(0), 2, 4, 24, 3))
+    assert hands.shape == (2, 3, 4, 8)
+    order = np.moveaxis(hands, 2, 1).reshape(8, 24)  # of each pass and group
+    np.testing.assert_array_equal(np.sort(order, axis=1), np.tile(np.arange(24), (8, 1)))
+    assert len({tuple(row) for row in order}) == 8
 
 
 def test_another_key_shuffles_otherwise():
@@ -86,7 +92,7 @@ def test_another_key_shuffles_otherwise():
 def test_every_segment_meets_every_minibatch_alike():
     # 400 deals of 8 segments to 4 minibatches: each segment 100 times in each, give or take 5 standard errors.
     keys = jax.random.split(jax.random.key(2), 400)
-    hands = np.asarray(jax.vmap(lambda key: minibatches.deal(key, 1, 8, 4))(keys))  # [400, 4, 1, 2]
+    hands = np.asarray(jax.vmap(lambda key: minibatches.deal(key, 1, 1, 8, 4)[0])(keys))  # [400, 4, 1, 2]
     counts = np.array([[np.sum(hands[:, batch] == segment) for segment in range(8)] for batch in range(4)])
     assert np.all(np.abs(counts - 100) < 5 * np.sqrt(400 * 0.25 * 0.75))
 
@@ -106,7 +112,8 @@ def test_the_carry_goes_from_minibatch_to_minibatch(num_minibatches):
         return carry + jnp.sum(batch), notes, carry
 
     segments = minibatches.segment(numbered(2, 4), 1, 2)
-    carry, _, seen = minibatches.sweep(step, jnp.int32(100), segments, (), jax.random.key(0), num_minibatches)
+    hands = one_deal(jax.random.key(0), segments, num_minibatches)
+    carry, _, seen = minibatches.sweep(step, jnp.int32(100), segments, (), hands)
     assert carry == 100 + sum(range(8))
     assert seen.shape == (num_minibatches,)
     assert seen[0] == 100
@@ -119,14 +126,15 @@ def test_a_note_comes_back_with_the_sample_it_was_written_for(num_minibatches):
         return carry, 10 * batch + 1, notes
 
     segments = minibatches.segment(numbered(4, 6), 2, 2)  # [2, 2, 6]
-    _, written, seen = minibatches.sweep(step, (), segments, -segments, jax.random.key(0), num_minibatches)
+    hands = one_deal(jax.random.key(0), segments, num_minibatches)
+    _, written, seen = minibatches.sweep(step, (), segments, -segments, hands)
     np.testing.assert_array_equal(np.sort(seen, axis=None), np.sort(-segments, axis=None))
     np.testing.assert_array_equal(written, 10 * segments + 1)
 
 
 def test_without_shuffling_minibatches_come_in_order():
-    hands = minibatches.deal(jax.random.key(0), 2, 6, 3, shuffle=False)  # [3, 2, 2]
-    np.testing.assert_array_equal(hands, [[[0, 1], [0, 1]], [[2, 3], [2, 3]], [[4, 5], [4, 5]]])
+    hands = minibatches.deal(jax.random.key(0), 2, 2, 6, 3, shuffle=False)  # [2, 3, 2, 2]
+    np.testing.assert_array_equal(hands, [[[[0, 1], [0, 1]], [[2, 3], [2, 3]], [[4, 5], [4, 5]]]] * 2)
 
 
 @given(num_envs=size, segments=st.integers(1, 20), number=st.integers(1, 40), most=st.integers(1, 100))

@@ -64,9 +64,9 @@ def make(env: Environment, algorithm: Algorithm) -> ByHand:
         return learning.evaluate(parts, agent, first, algorithm.carry(num_envs), jnp.ones((1, num_envs), bool))[0]
 
     def collect(state: TrainState) -> tuple[TrainState, Rollout]:
-        key, act_key = jax.random.split(state.key)
+        key, _, act_keys = rollouts.keys_of(algorithm, state.key)
         nothing = statistics.nothing(num_envs)
-        actor, _, rollout = rollouts.rollout(env, algorithm, state.agent, state.actor, nothing, act_key)
+        actor, _, rollout = rollouts.rollout(env, algorithm, state.agent, state.actor, nothing, act_keys)
         return state._replace(actor=actor, key=key, iterations=state.iterations + 1), rollout
 
     def advantages(agent: State, rollout: Rollout) -> tuple[State, Batch]:
@@ -104,6 +104,6 @@ def _dealer(parts: Parts):
 
     def deal(segments, key):
         number = segments.valid.shape[2]
-        return minibatches.deal(key, parts.groups, number, parts.num_minibatches, parts.config.shuffle)
+        return minibatches.deal(key, 1, parts.groups, number, parts.num_minibatches, parts.config.shuffle)[0]
 
     return jax.jit(cut), jax.jit(deal), jax.jit(minibatches.take)

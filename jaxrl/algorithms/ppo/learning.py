@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl.algorithms.ppo.parts import Batch, Parts, State
 from jaxrl.functional import masked, minibatches, normalize, returns, vectors
@@ -17,8 +18,10 @@ def update(parts: Parts, state: State, rollout: Rollout, key: Key) -> tuple[Stat
     metrics |= novelty_metrics
     segments = minibatches.segment(batch._replace(carry=()), parts.segment_length, parts.groups)
     segments = segments._replace(carry=minibatches.segment(batch.carry, 1, parts.groups))
-    for name, phase_key in zip(parts.phases, jax.random.split(key, len(parts.phases)), strict=True):
-        state, learned = learn(parts, name, state, segments, rollout, phase_key)
+    number, ends = segments.valid.shape[2], np.cumsum([phase.epochs for phase in parts.phases.values()])
+    hands = minibatches.deal(key, int(ends[-1]), parts.groups, number, parts.num_minibatches, parts.config.shuffle)
+    for name, mine in zip(parts.phases, jnp.split(hands, ends[:-1]), strict=True):
+        state, learned = learn(parts, name, state, segments, rollout, mine)
         metrics |= learned
     state = state._replace(
         # Only now: the policy that learns sees observations as the one that acted saw them.
@@ -29,9 +32,9 @@ def update(parts: Parts, state: State, rollout: Rollout, key: Key) -> tuple[Stat
 
 
 def learn(
-    parts: Parts, name: str, state: State, segments: Batch, rollout: Rollout, key: Key
+    parts: Parts, name: str, state: State, segments: Batch, rollout: Rollout, hands: Array
 ) -> tuple[State, dict[str, Array]]:
-    """One phase: its passes over the segments of a rollout; metrics are means over the last pass."""
+    """One phase: its passes over the segments of a rollout, as `hands` deals them; metrics are means over the last."""
     phase = parts.phases[name]
     progress = state.updates / parts.num_updates
     hyper = state.hyper._replace(
@@ -57,28 +60,25 @@ def learn(
         return (mine, optimizer, phase.adapt(learning_rate, kl, hyper.target_kl)), note, (kl, vectors.row(metrics))
 
     def one_pass(carry, now):
-        (learner, notes), (number, key) = carry, now
+        (learner, notes), (number, hands) = carry, now
         seen = segments
         if parts.config.recompute_advantage:
             params = {**rest, **learner[0]}
             seen = jax.lax.cond(number > 0, lambda: refresh(parts, state, params, rollout, segments), lambda: segments)
-        learner, notes, (kl, metrics) = minibatches.sweep(
-            step, learner, seen, notes, key, parts.num_minibatches, parts.config.shuffle
-        )
+        learner, notes, (kl, metrics) = minibatches.sweep(step, learner, seen, notes, hands)
         mine, optimizer, learning_rate = learner
         return ((mine, optimizer, phase.adapt_pass(learning_rate, jnp.mean(kl), hyper.target_kl)), notes), metrics
 
     learner = (mine, state.optimizer[name], getattr(hyper, phase.rate))
     notes = phase.note(segments.memo.distribution)
-    passes = jnp.arange(phase.epochs), jax.random.split(key, phase.epochs)
-    (learner, _), metrics = jax.lax.scan(one_pass, (learner, notes), passes)
+    (learner, _), metrics = jax.lax.scan(one_pass, (learner, notes), (jnp.arange(phase.epochs), hands))
     mine, optimizer, learning_rate = learner
     state = state._replace(
         params={branch: {**rest, **mine}[branch] for branch in state.params},
         optimizer=state.optimizer | {name: optimizer},
         hyper=state.hyper._replace(**{phase.rate: learning_rate}),
     )
-    return state, jax.tree.map(lambda x: jnp.mean(x[-1], axis=0), metrics).by_name()
+    return state, dict(jax.tree.map(lambda x: jnp.mean(x[-1], axis=0), metrics))
 
 
 def shape(parts: Parts, state: State, rollout: Rollout) -> tuple[State, Rollout, dict[str, Array]]:
@@ -118,12 +118,11 @@ def estimate(parts: Parts, state: State, rollout: Rollout, value: Array) -> tupl
     def value_of(obs, carry, reset):
         return evaluate(parts, state, jax.tree.map(lambda x: x[None], obs), carry, reset[None])[0]
 
-    # The last observations stand in front of the final ones: the critic is asked once.
-    last, final = (rollout.last_obs, rollout.last_carry), (rollout.final_obs, rollout.final_carry)
-    seen = jax.tree.map(lambda x, more: jnp.concatenate([x[None], more]), last, final)
-    number = len(jax.tree.leaves(seen)[0])
-    values = jax.vmap(value_of)(*seen, jnp.zeros((number, *last_reset.shape), bool).at[0].set(last_reset))
-    next_value = returns.next_values(value, values[0], parts.bootstrap(value, values[1:]), rollout.truncated)
+    # Row by row, as the policy acted: what is compiled for that then serves here too, where it would compile anew.
+    last_value = value_of(rollout.last_obs, rollout.last_carry, last_reset)
+    going_on = jnp.zeros_like(last_reset)
+    final_value = jax.lax.map(lambda final: value_of(*final, going_on), (rollout.final_obs, rollout.final_carry))
+    next_value = returns.next_values(value, last_value, parts.bootstrap(value, final_value), rollout.truncated)
     done = rollout.terminated | rollout.truncated
     advantage = returns.gae(
         rollout.reward, value, next_value, rollout.terminated, done, gamma=hyper.gamma, lambda_=hyper.lambda_

@@ -251,9 +251,9 @@ def _telling(built: wave.Wave, told: Callable) -> wave.Wave:
 
     def epoch(states, lengths):
         states, metrics = built.epoch(states, lengths)
-        return states, metrics | told(states)
+        return states, (metrics, told(states))
 
-    return built._replace(epoch=epoch, evaluate=lambda states, seeds: built.evaluate(states, seeds) | told(states))
+    return built._replace(epoch=epoch, evaluate=lambda states, seeds: (built.evaluate(states, seeds), told(states)))
 
 
 def _range(swept: Draw | tuple[float, ...]) -> populations.Range:

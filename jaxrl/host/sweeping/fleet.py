@@ -19,7 +19,7 @@ from jaxrl.host.loop import Pending
 from jaxrl.host.sweeping import ledger, wave
 from jaxrl.host.sweeping.members import Member
 from jaxrl.host.writers import console
-from jaxrl.types import TrainState
+from jaxrl.types import PyTree, TrainState
 
 
 class Seat:
@@ -147,7 +147,7 @@ class Fleet:
                 is_saved = plan.is_due(iterations, plan.save_every) or bool(self._signals.received)
                 if is_evaluated or is_saved or any(seat.reason for seat in crew):
                     shown = self._wave.evaluate(states, self._seeds) if is_evaluated else {}
-                    written = self._write(*pending, pending[0].metrics | shown)
+                    written = self._write(*pending, (pending[0].metrics, shown))
                     pending = None
                     states = self._take_stock(states, crew, written, is_saved)
                     self._retire(states, crew)
@@ -164,18 +164,18 @@ class Fleet:
         lag = min((seat.iterations for seat in left), default=0)
         return [seat for seat in left if seat.iterations == lag]
 
-    def _write(self, pending: Pending, crew: list[Seat], metrics: dict) -> list[Written]:
+    def _write(self, pending: Pending, crew: list[Seat], metrics: PyTree) -> list[Written]:
         """Writes the row of each member that went on.
 
         Args:
             pending: the epoch.
             crew: who went on in it.
-            metrics: [S] each, an evaluation included if there was one.
+            metrics: mappings, [S] each, an evaluation included if there was one.
         """
         jax.block_until_ready(pending.metrics)
         now = time.perf_counter()
         seconds, self._mark = now - max(self._mark, pending.began), now
-        values = jax.device_get(metrics)
+        values = loop.fetch(metrics)
         written = []
         for index, seat in enumerate(self._seats):
             if seat not in crew or seat.ended:
