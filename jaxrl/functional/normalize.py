@@ -91,7 +91,7 @@ def measure(batch: PyTree, valid: Array) -> Moments:
             return (), ()
         x = x.astype(jnp.float32)
         mean = average(x)
-        centred = x - mean
+        centred = x - jnp.broadcast_to(mean, x.shape)
         low = average(centred)
         return (mean, low), (average(jnp.square(centred)), -jnp.square(low))
 
