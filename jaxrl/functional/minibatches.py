@@ -52,7 +52,7 @@ def sweep(
         carry: what the steps hand on.
         segments: pytree of [S, G, M, ...], as `segment` cuts them.
         notes: the same of what a step wants to remember of each sample until it sees it again; () of nothing.
-        hands: [B, G, M/B], one pass of `deal`.
+        hands: [B, G, M/B], of `deal`.
 
     Returns:
         The last carry, the notes, and every `out` stacked, [B, ...].
@@ -72,27 +72,32 @@ def sweep(
     return carry, notes, out
 
 
-def deal(key: Key, passes: int, groups: int, segments: int, num_minibatches: int, shuffle: bool = True) -> Array:
-    """[passes, B, G, M/B] int32: the segments of each group that a minibatch takes; in a pass, each of the M once.
+def deal(key: Key, groups: int, segments: int, num_minibatches: int, shuffle: bool = True) -> Array:
+    """[B, G, M/B] int32: which segments of each group every minibatch takes; over all B, a permutation of the M.
+
+    A shuffle is one sort of random numbers whose last log2(M) bits are the segments' own numbers: a fifth of the time
+    that sorting pairs takes. Two that draw the same other bits keep their order, which moves neither of them far.
 
     Args:
         key: of the shuffling.
-        passes: how many times all segments are dealt out.
         groups: G.
         segments: M.
         num_minibatches: B.
         shuffle: False deals in order: the first minibatch is of the first segments of every group.
-
-    A shuffle is one sort of random numbers whose last log2(M) bits are the segments' own numbers: a fifth of the time
-    that sorting pairs takes. Two that draw the same other bits keep their order, which moves neither of them far.
     """
-    order = jnp.broadcast_to(jnp.arange(segments, dtype=jnp.uint32), (passes, groups, segments))
+    order = jnp.broadcast_to(jnp.arange(segments, dtype=jnp.uint32), (groups, segments))
     if shuffle:
         last_bits = jnp.uint32(2 ** (segments - 1).bit_length() - 1)
         bits = jax.random.bits(key, (order.size,)).reshape(order.shape)  # one axis is the quickest to compile
-        order = jnp.sort(bits & ~last_bits | order, axis=-1) & last_bits
-    order = order.astype(jnp.int32).reshape(passes, groups, num_minibatches, segments // num_minibatches)
-    return jnp.moveaxis(order, 2, 1)
+        order = jnp.sort(bits & ~last_bits | order, axis=1) & last_bits
+    order = order.astype(jnp.int32).reshape(groups, num_minibatches, segments // num_minibatches)
+    return jnp.moveaxis(order, 1, 0)
+
+
+def deal_passes(key: Key, passes: int, groups: int, segments: int, num_minibatches: int, shuffle: bool = True) -> Array:
+    """[passes, B, G, M/B] int32: `deal`, so many times, by one draw: a pass is but more groups."""
+    hands = deal(key, passes * groups, segments, num_minibatches, shuffle)
+    return jnp.moveaxis(hands.reshape(num_minibatches, passes, groups, -1), 1, 0)
 
 
 def take(segments: PyTree, hand: Array) -> PyTree:

@@ -45,6 +45,10 @@ class Row(Mapping):
     def __len__(self) -> int:
         return len(self.names)
 
+    def __or__(self, other: Mapping) -> dict[str, Array]:
+        """Both, as of dicts."""
+        return {**self, **other}
+
 
 def row(numbers: dict[str, Array]) -> Row:
     """The numbers, [] each, as float32."""

@@ -46,11 +46,10 @@ def passes(hand, agent, rollout, is_fresh=False):
 
     seen, batch = hand.advantages(agent, rollout)
     params, moments = agent.params, optimizer.init(agent.params)
-    (phase_key,) = jax.random.split(jax.random.key(3), 1)
-    for key in jax.random.split(phase_key, 3):
+    for one_pass in range(3):
         if is_fresh:
             _, batch = hand.advantages(agent._replace(params=params), rollout)
-        for minibatch in hand.minibatches(batch, key):
+        for minibatch in list(hand.minibatches(batch, jax.random.key(3), passes=3))[4 * one_pass : 4 * (one_pass + 1)]:
             params, moments = step(params, moments, minibatch)
     return hand.finish(seen._replace(params=params), rollout)
 

@@ -37,7 +37,7 @@ def acted(core, segment_length, **more):
     source = jaxrl.build(config)
     state = source.init(jnp.uint32(0), source.algorithm.hyper)
     one = lambda actor, key: rollout.rollout(  # noqa: E731
-        source.env, source.algorithm, state.agent, actor, statistics.nothing(NUM_ENVS), key
+        source.env, source.algorithm, state.agent, actor, statistics.nothing(NUM_ENVS), jax.random.split(key, LENGTH)
     )
     one = jax.jit(one)
     actor, _, _ = one(state.actor, jax.random.key(0))

@@ -169,7 +169,9 @@ def test_a_step_after_an_end_is_marked_and_what_follows_is_a_first_observation()
     algorithm, env = learner("fuse", 4, **{"ppo.unroll_length": 16})
     state = algorithm.init(jax.random.key(0), algorithm.hyper)
     actor, nothing = rollout.start(env, algorithm, jax.random.key(0)), statistics.nothing(4)
-    _, finished, seen = rollout.rollout(env, algorithm, state, actor, nothing, jax.random.key(1))
+    _, finished, seen = rollout.rollout(
+        env, algorithm, state, actor, nothing, jax.random.split(jax.random.key(1), algorithm.unroll_length)
+    )
     # Three steps, the last of which terminates, then one that is none.
     np.testing.assert_array_equal(seen.valid[:, 0], [True, True, True, False] * 4)
     np.testing.assert_array_equal(seen.terminated[:, 0], [False, False, True, False] * 4)

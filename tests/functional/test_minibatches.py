@@ -25,7 +25,7 @@ def numbered(steps, envs):
 def one_deal(key, segments, num_minibatches):
     """The hands of one pass."""
     _, groups, number, *_ = jax.tree.leaves(segments)[0].shape
-    return minibatches.deal(key, 1, groups, number, num_minibatches)[0]
+    return minibatches.deal(key, groups, number, num_minibatches)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
@@ -74,11 +74,21 @@ def test_all_leaves_of_a_rollout_are_dealt_alike():
 
 
 def test_a_hand_is_dealt_to_each_group_by_itself():
-    hands = np.asarray(minibatches.deal(jax.random.key(0), 2, 4, 24, 3))
-    assert hands.shape == (2, 3, 4, 8)
-    order = np.moveaxis(hands, 2, 1).reshape(8, 24)  # of each pass and group
-    np.testing.assert_array_equal(np.sort(order, axis=1), np.tile(np.arange(24), (8, 1)))
-    assert len({tuple(row) for row in order}) == 8
+    hands = np.asarray(minibatches.deal(jax.random.key(0), 4, 24, 3))
+    assert hands.shape == (3, 4, 8)
+    order = np.moveaxis(hands, 1, 0).reshape(4, 24)
+    np.testing.assert_array_equal(np.sort(order, axis=1), np.tile(np.arange(24), (4, 1)))
+    assert len({tuple(row) for row in order}) == 4
+
+
+def test_every_pass_is_dealt_by_itself():
+    passes = np.asarray(minibatches.deal_passes(jax.random.key(0), 3, 4, 24, 2))
+    assert passes.shape == (3, 2, 4, 12)
+    order = np.moveaxis(passes, 2, 1).reshape(12, 24)  # of each pass and group
+    np.testing.assert_array_equal(np.sort(order, axis=1), np.tile(np.arange(24), (12, 1)))
+    assert len({tuple(row) for row in order}) == 12
+    in_order = minibatches.deal_passes(jax.random.key(0), 2, 2, 6, 3, shuffle=False)
+    np.testing.assert_array_equal(in_order, [[[[0, 1], [0, 1]], [[2, 3], [2, 3]], [[4, 5], [4, 5]]]] * 2)
 
 
 def test_another_key_shuffles_otherwise():
@@ -92,7 +102,7 @@ def test_another_key_shuffles_otherwise():
 def test_every_segment_meets_every_minibatch_alike():
     # 400 deals of 8 segments to 4 minibatches: each segment 100 times in each, give or take 5 standard errors.
     keys = jax.random.split(jax.random.key(2), 400)
-    hands = np.asarray(jax.vmap(lambda key: minibatches.deal(key, 1, 1, 8, 4)[0])(keys))  # [400, 4, 1, 2]
+    hands = np.asarray(jax.vmap(lambda key: minibatches.deal(key, 1, 8, 4))(keys))  # [400, 4, 1, 2]
     counts = np.array([[np.sum(hands[:, batch] == segment) for segment in range(8)] for batch in range(4)])
     assert np.all(np.abs(counts - 100) < 5 * np.sqrt(400 * 0.25 * 0.75))
 
@@ -133,8 +143,8 @@ def test_a_note_comes_back_with_the_sample_it_was_written_for(num_minibatches):
 
 
 def test_without_shuffling_minibatches_come_in_order():
-    hands = minibatches.deal(jax.random.key(0), 2, 2, 6, 3, shuffle=False)  # [2, 3, 2, 2]
-    np.testing.assert_array_equal(hands, [[[[0, 1], [0, 1]], [[2, 3], [2, 3]], [[4, 5], [4, 5]]]] * 2)
+    hands = minibatches.deal(jax.random.key(0), 2, 6, 3, shuffle=False)  # [3, 2, 2]
+    np.testing.assert_array_equal(hands, [[[0, 1], [0, 1]], [[2, 3], [2, 3]], [[4, 5], [4, 5]]])
 
 
 @given(num_envs=size, segments=st.integers(1, 20), number=st.integers(1, 40), most=st.integers(1, 100))

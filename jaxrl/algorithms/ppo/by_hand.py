@@ -32,7 +32,8 @@ class ByHand(NamedTuple):
     value: Callable  # (agent, obs [N, ...]) -> V [N] or [N, H], in units of the return
     collect: Callable  # TrainState -> TrainState, Rollout: the next T steps of each environment
     advantages: Callable  # (agent, rollout) -> agent, Batch [T, N, ...]; by the values of the critic as it is now
-    minibatches: Callable  # (batch, key) -> iterator of minibatches [S, B, ...]: one pass, each segment once
+    # (batch, key, passes=1) -> iterator of minibatches [S, B, ...], those of an update with that key
+    minibatches: Callable
     loss: Callable  # (params, agent, minibatch) -> loss [], its terms by name
     finish: Callable  # (agent, rollout) -> agent, which has seen its observations
 
@@ -86,13 +87,14 @@ def make(env: Environment, algorithm: Algorithm) -> ByHand:
 
     cut, deal, take = _dealer(parts)
 
-    def one_pass(batch: Batch, key: Key) -> Iterator[Batch]:
+    def dealt(batch: Batch, key: Key, passes: int = 1) -> Iterator[Batch]:
         segments = cut(batch)
-        for hand in deal(segments, key):
-            yield take(segments, hand)
+        for hands in deal(segments, key, passes):
+            for hand in hands:
+                yield take(segments, hand)
 
     pure = (jax.jit(step) for step in (policy, value, collect, advantages))
-    return ByHand(*pure, one_pass, jax.jit(loss), jax.jit(finish))
+    return ByHand(*pure, dealt, jax.jit(loss), jax.jit(finish))
 
 
 def _dealer(parts: Parts):
@@ -102,8 +104,8 @@ def _dealer(parts: Parts):
         segments = minibatches.segment(batch._replace(carry=()), parts.segment_length, parts.groups)
         return segments._replace(carry=minibatches.segment(batch.carry, 1, parts.groups))
 
-    def deal(segments, key):
+    def deal(segments, key, passes):
         number = segments.valid.shape[2]
-        return minibatches.deal(key, 1, parts.groups, number, parts.num_minibatches, parts.config.shuffle)[0]
+        return minibatches.deal_passes(key, passes, parts.groups, number, parts.num_minibatches, parts.config.shuffle)
 
-    return jax.jit(cut), jax.jit(deal), jax.jit(minibatches.take)
+    return jax.jit(cut), jax.jit(deal, static_argnums=2), jax.jit(minibatches.take)

@@ -19,7 +19,9 @@ def update(parts: Parts, state: State, rollout: Rollout, key: Key) -> tuple[Stat
     segments = minibatches.segment(batch._replace(carry=()), parts.segment_length, parts.groups)
     segments = segments._replace(carry=minibatches.segment(batch.carry, 1, parts.groups))
     number, ends = segments.valid.shape[2], np.cumsum([phase.epochs for phase in parts.phases.values()])
-    hands = minibatches.deal(key, int(ends[-1]), parts.groups, number, parts.num_minibatches, parts.config.shuffle)
+    hands = minibatches.deal_passes(
+        key, int(ends[-1]), parts.groups, number, parts.num_minibatches, parts.config.shuffle
+    )
     for name, mine in zip(parts.phases, jnp.split(hands, ends[:-1]), strict=True):
         state, learned = learn(parts, name, state, segments, rollout, mine)
         metrics |= learned
