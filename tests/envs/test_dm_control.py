@@ -130,7 +130,7 @@ def test_a_clock_that_truncates_does_not_change_what_states_are_worth(library, m
     config = jaxrl.configure(
         {},
         {
-            "total_env_steps": 16 * 8 * 60,
+            "total_env_steps": 16 * 8 * 120,
             "env.suite": "dm_control",
             "env.name": "point_mass-easy",
             "env.episode_length": 5,
@@ -147,7 +147,7 @@ def test_a_clock_that_truncates_does_not_change_what_states_are_worth(library, m
     env = suite.make(config.env, 16)
     algorithm = agent.make(config, env.spec)
     init, run = hosted.make(env, algorithm)
-    state, metrics = run(init(jax.random.key(0), algorithm.hyper), np.int32(60))
+    state, metrics = run(init(jax.random.key(0), algorithm.hyper), np.int32(120))
     obs = jnp.asarray(env.reset(jax.random.key(1))[1].obs)
     _, _, memo = algorithm.act(state.agent, (), obs, jnp.zeros(16, bool), jax.random.key(0))
     np.testing.assert_allclose(memo.value, 1 / (1 - GAMMA), rtol=0.01)
