@@ -49,6 +49,9 @@ class Row(Mapping):
         """Both, as of dicts."""
         return {**self, **other}
 
+    def __ror__(self, other: Mapping) -> dict[str, Array]:
+        return {**other, **self}
+
 
 def row(numbers: dict[str, Array]) -> Row:
     """The numbers, [] each, as float32."""

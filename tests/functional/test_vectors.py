@@ -29,6 +29,7 @@ def test_a_row_is_one_leaf_that_keeps_its_names():
     assert {name: float(x) for name, x in halves.items()} == {"loss": 1.0, "kl": 1.5}
     assert "kl" in row and "entropy" not in row and len(row) == 2
     assert halves | {"kl": 0.0, "entropy": 2.0} == {"loss": 1.0, "kl": 0.0, "entropy": 2.0}
+    assert {"kl": 0.0, "entropy": 2.0} | halves == {"loss": 1.0, "kl": 1.5, "entropy": 2.0}
     with pytest.raises(KeyError, match="entropy"):
         row["entropy"]
 
