@@ -21,6 +21,7 @@ import numpy as np
 
 from jaxrl.acting import statistics
 from jaxrl.acting.rollout import Actor, gather, go_on, keys_of, look_around, num_chunks, start
+from jaxrl.functional import vectors
 from jaxrl.types import Algorithm, Array, Environment, Key, PyTree, Timestep, TrainState
 
 
@@ -83,7 +84,8 @@ def pieces(env: Environment, algorithm: Algorithm) -> Pieces:
     def learn(agent, actor, memory, key):
         experience = gather(actor, *memory)
         agent, metrics = algorithm.update(agent, experience, key)
-        return agent, metrics | statistics.blocked(experience.obs, experience.valid, env.spec.action)
+        metrics |= statistics.blocked(experience.obs, experience.valid, env.spec.action)
+        return agent, vectors.row(metrics)
 
     return Pieces(
         jax.jit(begin),
@@ -153,7 +155,7 @@ def make(env: Environment, algorithm: Algorithm, place: Callable = jax.device_pu
         under_way = actor
         # Done when it returns, as its environments are: rows of metrics then come as they are made, and not in pairs.
         told = jax.block_until_ready(compiled.summarize(finished))
-        metrics = told | jax.tree.map(lambda *x: np.mean(x), *jax.device_get(learned))
+        metrics = told | jax.tree.map(lambda *rows: np.mean(rows, axis=0), *jax.device_get(learned))
         iterations = place(np.int32(jax.device_get(iterations) + len(learned)))
         return TrainState(agent, actor, key, iterations), metrics
 
