@@ -88,10 +88,24 @@ def deal(key: Key, groups: int, segments: int, num_minibatches: int, shuffle: bo
     order = jnp.broadcast_to(jnp.arange(segments, dtype=jnp.uint32), (groups, segments))
     if shuffle:
         last_bits = jnp.uint32(2 ** (segments - 1).bit_length() - 1)
-        bits = jax.random.bits(key, (order.size,)).reshape(order.shape)  # one axis is the quickest to compile
-        order = jnp.sort(bits & ~last_bits | order, axis=1) & last_bits
+        order = jnp.sort(_scatter(key, order.size).reshape(order.shape) & ~last_bits | order, axis=1) & last_bits
     order = order.astype(jnp.int32).reshape(groups, num_minibatches, segments // num_minibatches)
     return jnp.moveaxis(order, 1, 0)
+
+
+def _scatter(key: Key, size: int) -> Array:
+    """[size] uint32 to shuffle by: each number's place and the words of the key, mixed.
+
+    One kernel to compile and to start, where the generator behind `jax.random` is a dozen; what is dealt needs no more.
+    The mixing is that of MurmurHash3, https://github.com/aappleby/smhasher/wiki/MurmurHash3 (fmix32).
+    """
+    bits = jnp.arange(size, dtype=jnp.uint32)
+    for word in jax.random.key_data(key):
+        bits ^= word
+        bits = (bits ^ bits >> 16) * jnp.uint32(0x85EBCA6B)
+        bits = (bits ^ bits >> 13) * jnp.uint32(0xC2B2AE35)
+        bits ^= bits >> 16
+    return bits
 
 
 def deal_passes(key: Key, passes: int, groups: int, segments: int, num_minibatches: int, shuffle: bool = True) -> Array:

@@ -4,6 +4,7 @@ Letters in shapes: T steps, N environments, S steps of a segment, G groups, M se
 """
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from jaxrl.functional import minibatches
 
 few, size = st.integers(1, 4), st.integers(1, 200)
+PAIRS = list(itertools.combinations(range(8), 2))
 
 
 def numbered(steps, envs):
@@ -99,12 +101,28 @@ def test_another_key_shuffles_otherwise():
     assert set(deal(0)[0].flat) not in ({*deal(1)[0].flat}, {*deal(1)[1].flat})
 
 
-def test_every_segment_meets_every_minibatch_alike():
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+@pytest.mark.parametrize("alike", [False, True])
+def test_every_segment_meets_every_minibatch_alike(impl, alike):
     # 400 deals of 8 segments to 4 minibatches: each segment 100 times in each, give or take 5 standard errors.
-    keys = jax.random.split(jax.random.key(2), 400)
+    keys = jax.random.split(jax.random.key(2, impl=impl), 400)
+    if alike:  # of seeds in a row, which differ in a few bits
+        keys = jax.vmap(lambda seed: jax.random.key(seed, impl=impl))(jnp.arange(400))
     hands = np.asarray(jax.vmap(lambda key: minibatches.deal(key, 1, 8, 4))(keys))  # [400, 4, 1, 2]
     counts = np.array([[np.sum(hands[:, batch] == segment) for segment in range(8)] for batch in range(4)])
     assert np.all(np.abs(counts - 100) < 5 * np.sqrt(400 * 0.25 * 0.75))
+    # And so do two segments together: 1 of 7 pairs, 400 / 7 times.
+    together = np.array([[np.sum(np.any(np.all(np.sort(hands[:, :, 0]) == pair, -1), -1))] for pair in PAIRS])
+    assert np.all(np.abs(together - 400 / 7) < 5 * np.sqrt(400 / 7 * 6 / 7))
+
+
+def test_groups_are_dealt_without_regard_to_each_other():
+    # Where each of 4,096 groups puts its first segment, beside where the next group puts it: 16 places, and 256 pairs.
+    order = np.asarray(minibatches.deal(jax.random.key(0), 4096, 16, 1))[0]
+    place = np.argmin(order, axis=1)
+    for step in (1, 2, 64):
+        pairs = np.bincount(16 * place + np.roll(place, step), minlength=256)
+        assert np.sum((pairs - 16) ** 2 / 16) < 255 + 5 * np.sqrt(2 * 255)  # χ² with 255 degrees of freedom
 
 
 def test_one_minibatch_is_the_whole_rollout():
