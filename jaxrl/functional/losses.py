@@ -9,17 +9,17 @@ from jaxrl.types import Array
 
 
 def clipped_surrogate(log_ratio: Array, advantage: Array, clip: float | Array) -> Array:
-    """-min(ρ A, clip(ρ, 1 ± ε) A), ρ = exp(log_ratio).
+    """-min(ρ A, clip(ρ, 1 ± ε) A), ρ = exp(log_ratio), which is -min(ρ A, A + ε |A|).
 
-    Schulman et al. 2017, eq. 7, https://arxiv.org/abs/1707.06347.
+    Schulman et al. 2017, eq. 7, https://arxiv.org/abs/1707.06347; the second form has one bound of the two that can
+    hold, https://spinningup.openai.com/en/latest/algorithms/ppo.html.
 
     Args:
         log_ratio: [...] log π(a|s) - log π_behaviour(a|s).
         advantage: [...].
         clip: ε > 0, the width of the trust region of the ratio.
     """
-    ratio = _ratio(log_ratio)
-    return -extrema.smaller(ratio * advantage, extrema.clip(ratio, 1 - clip, 1 + clip) * advantage)
+    return -extrema.smaller(_ratio(log_ratio) * advantage, advantage + clip * jnp.abs(advantage))
 
 
 def smooth_surrogate(log_ratio: Array, advantage: Array, clip: float | Array) -> Array:
