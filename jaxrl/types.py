@@ -50,6 +50,7 @@ class Spec(NamedTuple):
     num_agents: int = 1
     num_value_heads: int = 1
     traceable: bool = True  # reset and step can be jitted
+    all_valid: bool = False  # `valid` is True in every step; to know it before saves what would look
 
     def __repr__(self):
         """Arrays by type and shape, 'float32[8]', without the axis of N."""

@@ -10,7 +10,7 @@ def test_a_spec_shows_types_and_shapes_in_one_line():
     array = jax.ShapeDtypeStruct((8,), jnp.float32)
     assert str(Spec(4, array, Box((1,)), 1000)) == (
         "Spec(num_envs=4, obs=float32[8], reward=float32[], action=Box(shape=(1,), low=-1.0, high=1.0), "
-        "truncation_interval=1000, num_agents=1, num_value_heads=1, traceable=True)"
+        "truncation_interval=1000, num_agents=1, num_value_heads=1, traceable=True, all_valid=False)"
     )
 
 

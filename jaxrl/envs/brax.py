@@ -73,7 +73,7 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     step = wrappers.repeat_action(step, config.action_repeat)
     reset_all, step_all = wrappers.restarting(reset, step, num_envs, action, time_limit, restarts)
     _, obs = jax.eval_shape(reset, jax.random.key(0))
-    spec = Spec(num_envs, jax.ShapeDtypeStruct(obs.shape, obs.dtype), action, time_limit)
+    spec = Spec(num_envs, jax.ShapeDtypeStruct(obs.shape, obs.dtype), action, time_limit, all_valid=True)
     return Environment(reset_all, step_all, spec)
 
 

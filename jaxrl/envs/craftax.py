@@ -73,7 +73,7 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     space = Discrete(env.num_actions)
     reset_all, step_all = wrappers.restarting(reset, step, num_envs, space, time_limit, restarts, PERIOD)
     _, obs = jax.eval_shape(reset, jax.random.key(0))
-    return Environment(reset_all, step_all, Spec(num_envs, obs, space, time_limit))
+    return Environment(reset_all, step_all, Spec(num_envs, obs, space, time_limit, all_valid=True))
 
 
 def camera(config: ConfigDict) -> Camera:

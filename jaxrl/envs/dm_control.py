@@ -105,7 +105,7 @@ def _build(config, num_envs) -> tuple[Environment, list]:
         age[:] = np.where(terminated | truncated, 0, age + 1)
         return state, Timestep(seen, reward.astype(np.float32), terminated, truncated, final, {}, everyone)
 
-    spec = Spec(num_envs, obs, space, math.ceil(limit / repeat), traceable=TRACEABLE)
+    spec = Spec(num_envs, obs, space, math.ceil(limit / repeat), traceable=TRACEABLE, all_valid=True)
     return Environment(reset, step, spec), envs
 
 

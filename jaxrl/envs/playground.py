@@ -81,7 +81,7 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     step = wrappers.repeat_action(step, action_repeat)
     reset_all, step_all = wrappers.restarting(reset, step, num_envs, action, time_limit, restarts)
     _, obs = jax.eval_shape(reset, jax.random.key(0))
-    return Environment(reset_all, step_all, Spec(num_envs, obs, action, time_limit))
+    return Environment(reset_all, step_all, Spec(num_envs, obs, action, time_limit, all_valid=True))
 
 
 def scene(config: ConfigDict) -> Scene:

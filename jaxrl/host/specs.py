@@ -1,7 +1,7 @@
 """A Spec as JSON, and back: what a run folder remembers of its environment, so that its policy plays without it.
 
     {"num_envs": 2048, "truncation_interval": 1, "num_agents": 1, "num_value_heads": 1, "traceable": true,
-     "obs": {"dict": {"policy": {"array": {"dtype": "float32", "shape": [48]}}, ...}},
+     "all_valid": true, "obs": {"dict": {"policy": {"array": {"dtype": "float32", "shape": [48]}}, ...}},
      "action": {"box": {"shape": [12], "low": -1.0, "high": 1.0}}}
 
 An observation is {"array": ...}, {"dict": {name: ...}}, {"tuple": [...]} or {"list": [...]}; an action {"box": ...},
@@ -17,7 +17,8 @@ import jax.numpy as jnp
 
 from jaxrl.types import Box, Discrete, MultiDiscrete, PyTree, Space, Spec
 
-PLAIN = ("num_envs", "truncation_interval", "num_agents", "num_value_heads", "traceable")
+NUMBERS = ("num_envs", "truncation_interval", "num_agents", "num_value_heads")
+FLAGS = ("traceable", "all_valid")
 
 
 def encode(spec: Spec) -> dict[str, Any] | None:
@@ -25,7 +26,7 @@ def encode(spec: Spec) -> dict[str, Any] | None:
     obs = encode_obs(spec.obs)
     if obs is None:
         return None
-    return {name: getattr(spec, name) for name in PLAIN} | {"obs": obs, "action": encode_space(spec.action)}
+    return {name: getattr(spec, name) for name in NUMBERS + FLAGS} | {"obs": obs, "action": encode_space(spec.action)}
 
 
 def decode(encoded: dict[str, Any]) -> Spec:
@@ -34,9 +35,10 @@ def decode(encoded: dict[str, Any]) -> Spec:
     Raises:
         ValueError, TypeError, KeyError: it is none of encode's.
     """
-    plain = {name: encoded[name] for name in PLAIN}
+    encoded = {"all_valid": False} | encoded  # run folders of before that was asked do not say
+    plain = {name: encoded[name] for name in NUMBERS + FLAGS}
     for name, value in plain.items():
-        if type(value) is not (bool if name == "traceable" else int):
+        if type(value) is not (bool if name in FLAGS else int):
             raise ValueError(f"{name}={value!r}")
     return Spec(obs=decode_obs(encoded["obs"]), action=decode_space(encoded["action"]), **plain)
 

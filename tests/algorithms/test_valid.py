@@ -60,35 +60,31 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-def test_environments_without_transitions_might_as_well_not_be_there(options):
-    """Four environments of which two never moved teach what the other two teach alone."""
+def updated(options, whole, **spec):
+    """What an algorithm of as many environments as the rollout `whole` has makes of it: its state and its metrics."""
+    num_envs = whole.reward.shape[1]
+    config = jaxrl.configure(
+        {},
+        {
+            "network.hidden_sizes": (8,),
+            "ppo.num_envs": num_envs,
+            "ppo.unroll_length": 4,
+            "ppo.num_minibatches": 1,
+            "ppo.update_epochs": 2,
+            "ppo.entropy_cost": 0.01,
+            "ppo.learning_rate": 1e-2,
+            "ppo.learning_rate_schedule": "adaptive_kl",
+        }
+        | options,
+    )
+    spec = Spec(num_envs, jax.ShapeDtypeStruct((3,), jnp.float32), Box((2,)), truncation_interval=4, **spec)
+    algorithm = agent.make(config, spec)
+    state = algorithm.init(jax.random.key(0), algorithm.hyper)
+    return jax.jit(algorithm.update)(state, whole, jax.random.key(1))
 
-    def updated(num_envs, whole):
-        config = jaxrl.configure(
-            {},
-            {
-                "network.hidden_sizes": (8,),
-                "ppo.num_envs": num_envs,
-                "ppo.unroll_length": 4,
-                "ppo.num_minibatches": 1,
-                "ppo.update_epochs": 2,
-                "ppo.entropy_cost": 0.01,
-                "ppo.learning_rate": 1e-2,
-                "ppo.learning_rate_schedule": "adaptive_kl",
-            }
-            | options,
-        )
-        spec = Spec(num_envs, jax.ShapeDtypeStruct((3,), jnp.float32), Box((2,)), truncation_interval=4)
-        algorithm = agent.make(config, spec)
-        state = algorithm.init(jax.random.key(0), algorithm.hyper)
-        return jax.jit(algorithm.update)(state, part(whole, num_envs), jax.random.key(1))
 
-    def part(whole, num_envs):
-        last = {name: getattr(whole, name)[:num_envs] for name in ("last_obs", "last_reset")}
-        rest = whole._replace(last_obs=(), last_reset=())
-        return jax.tree.map(lambda x: x[:, :num_envs], rest)._replace(**last)
-
+def played():
+    """A rollout of 4 steps of 4 environments, of numbers at random."""
     numbers = np.random.default_rng(0)
     draw = lambda *shape: jnp.asarray(numbers.normal(size=shape), jnp.float32)  # noqa: E731
     spec = Spec(4, jax.ShapeDtypeStruct((3,), jnp.float32), Box((2,)), truncation_interval=4)
@@ -96,18 +92,14 @@ def test_environments_without_transitions_might_as_well_not_be_there(options):
     state = algorithm.init(jax.random.key(0), algorithm.hyper)
     obs = draw(4, 4, 3)
     acted = [algorithm.act(state, (), obs[t], jnp.zeros(4, bool), jax.random.key(t))[2] for t in range(4)]
-    memo = jax.tree.map(lambda *x: jnp.stack(x), *acted)
-    ends = jnp.asarray(numbers.random((4, 4)) < 0.2)
-    void = jnp.arange(4) >= 2
-    garbage = lambda x: jnp.where(void.reshape(4, *([1] * (x.ndim - 2))), 1e3, x)  # noqa: E731
-    whole = Rollout(
-        obs=garbage(obs),
+    return Rollout(
+        obs=obs,
         reset=jnp.zeros((4, 4), bool),
-        reward=garbage(draw(4, 4)),
-        terminated=ends,
+        reward=draw(4, 4),
+        terminated=jnp.asarray(numbers.random((4, 4)) < 0.2),
         truncated=jnp.zeros((4, 4), bool),
-        valid=jnp.broadcast_to(~void, (4, 4)),
-        memo=memo._replace(log_prob=garbage(memo.log_prob)),
+        valid=jnp.ones((4, 4), bool),
+        memo=jax.tree.map(lambda *x: jnp.stack(x), *acted),
         carry=(),
         final_obs=draw(1, 4, 3),
         final_carry=(),
@@ -115,12 +107,42 @@ def test_environments_without_transitions_might_as_well_not_be_there(options):
         last_carry=(),
         last_reset=jnp.zeros(4, bool),
     )
-    several, told_several = updated(4, whole)
-    alone, told_alone = updated(2, whole)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), several, alone)
-    assert told_several.keys() == told_alone.keys()
-    for name in told_alone:
-        np.testing.assert_allclose(told_several[name], told_alone[name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def assert_same(one, two):
+    """The same state and metrics, up to rounding."""
+    (state, told), (other_state, other_told) = one, two
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), state, other_state)
+    assert told.keys() == other_told.keys()
+    for name in told:
+        np.testing.assert_allclose(told[name], other_told[name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_environments_without_transitions_might_as_well_not_be_there(options):
+    """Four environments of which two never moved teach what the other two teach alone."""
+    whole = played()
+    void = jnp.arange(4) >= 2
+    garbage = lambda x: jnp.where(void.reshape(4, *([1] * (x.ndim - 2))), 1e3, x)  # noqa: E731
+    whole = whole._replace(
+        obs=garbage(whole.obs),
+        reward=garbage(whole.reward),
+        valid=jnp.broadcast_to(~void, (4, 4)),
+        memo=whole.memo._replace(log_prob=garbage(whole.memo.log_prob)),
+    )
+    last = {name: getattr(whole, name)[:2] for name in ("last_obs", "last_reset")}
+    rest = whole._replace(last_obs=(), last_reset=())
+    alone = jax.tree.map(lambda x: x[:, :2], rest)._replace(**last)
+    assert_same(updated(options, whole), updated(options, alone))
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_where_all_rows_are_known_to_be_valid_nobody_asks(options):
+    whole = played()
+    asked = updated(options, whole)
+    assert_same(updated(options, whole, all_valid=True), asked)
+    unasked = updated(options, whole._replace(valid=jnp.zeros((4, 4), bool)), all_valid=True)
+    assert_same(unasked, asked)
 
 
 def next_step(env):

@@ -102,6 +102,11 @@ def test_an_interval_that_is_too_long_is_named(clock):
     assert str(report.faults[0]).startswith("spec.truncation_interval: is 6 and two truncations are 5 steps apart")
 
 
+def test_a_row_that_is_not_valid_where_all_were_promised_is_named(clock):
+    never = changed(clock, replaced(valid=lambda t: t.truncated), spec=clock.spec._replace(all_valid=True))
+    assert str(check.check(never, 50).faults[0]).startswith("spec.all_valid: is True and valid is False at step 0")
+
+
 def test_a_call_to_the_host_is_named(clock):
     def step(state, action):
         state, timestep = clock.step(state, action)

@@ -105,6 +105,11 @@ def test_shapes_and_types_are_those_of_the_spec(played):
         assert all(metric.shape == leading for metric in timestep.metrics.values())
 
 
+def test_a_suite_that_promises_valid_rows_has_no_other(played):
+    env, _, _, steps = played
+    assert steps.valid.all() or not env.spec.all_valid
+
+
 def test_nothing_has_ended_at_the_reset(played):
     _, _, first, _ = played
     assert not first.terminated.any() and not first.truncated.any()

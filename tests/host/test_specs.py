@@ -38,7 +38,7 @@ def through_json(spec):
 
 @pytest.mark.parametrize("name", OBS)
 def test_an_observation_comes_back(name):
-    spec = Spec(7, OBS[name], Discrete(2), 100, num_agents=3, num_value_heads=2, traceable=False)
+    spec = Spec(7, OBS[name], Discrete(2), 100, num_agents=3, num_value_heads=2, traceable=False, all_valid=True)
     back = through_json(spec)
     assert back == spec
     assert jax.tree.structure(back.obs) == jax.tree.structure(spec.obs)
@@ -48,6 +48,11 @@ def test_an_observation_comes_back(name):
 def test_an_action_space_comes_back(name):
     back = through_json(Spec(1, array(3), ACTIONS[name], 1))
     assert back.action == ACTIONS[name] and type(back.action) is type(ACTIONS[name])
+
+
+def test_a_spec_of_before_all_valid_was_asked_promises_nothing():
+    encoded = specs.encode(Spec(1, array(3), Discrete(2), 1, all_valid=True))
+    assert not specs.decode({name: value for name, value in encoded.items() if name != "all_valid"}).all_valid
 
 
 def test_containers_that_json_has_not_are_not_written():
@@ -60,6 +65,7 @@ def test_containers_that_json_has_not_are_not_written():
     [
         {"num_envs": True},
         {"traceable": 1},
+        {"all_valid": 0},
         {"obs": {"array": {"dtype": "float32", "shape": [-1]}}},
         {"obs": {"array": {"dtype": "no_dtype", "shape": [1]}}},
         {"obs": {"set": []}},

@@ -78,11 +78,11 @@ def make(env: Environment, algorithm: Algorithm) -> ByHand:
 
     def loss(params: PyTree, agent: State, minibatch: Batch) -> tuple[Array, dict[str, Array]]:
         last = parts.note(minibatch.memo.distribution)
-        total, (_, _, metrics) = terms.joint_loss(parts, params, agent.hyper, minibatch, last)
+        total, (_, _, metrics) = terms.joint_loss(parts, params, agent.hyper, learning.sure(parts, minibatch), last)
         return total, metrics
 
     def finish(agent: State, rollout: Rollout) -> State:
-        moments = parts.follow_obs(agent.obs_moments, rollout.obs, rollout.valid)
+        moments = parts.follow_obs(agent.obs_moments, rollout.obs, learning.sure(parts, rollout).valid)
         return agent._replace(obs_moments=moments, updates=agent.updates + 1)
 
     cut, deal, take = _dealer(parts)

@@ -51,6 +51,7 @@ def learn(
 
     def step(learner, minibatch, last):
         mine, optimizer, learning_rate = learner
+        minibatch = sure(parts, minibatch)
         (_, (kl, note, metrics)), gradient = jax.value_and_grad(loss_of_mine, has_aux=True)(mine, minibatch, last)
         gradient = vectors.join(gradient)
         norm = jnp.sqrt(jnp.sum(jnp.square(gradient)))
@@ -85,10 +86,16 @@ def learn(
 
 def shape(parts: Parts, state: State, rollout: Rollout) -> tuple[State, Rollout, dict[str, Array]]:
     """The rollout with the rewards that learning sees, shaped and with the bonus for novelty; metrics of the bonus."""
+    rollout = sure(parts, rollout)
     state, bonus, metrics = parts.bonus.reward(parts, state, rollout)
     reward = parts.shape_reward(rollout.reward)
     reward = reward + masked.across(jnp.broadcast_to(bonus, rollout.valid.shape), reward)
     return state, rollout._replace(reward=reward), metrics
+
+
+def sure(parts: Parts, seen: Rollout | Batch) -> Rollout | Batch:
+    """With `valid` a constant where the environment promised it: the compiler then leaves out what asks for it."""
+    return seen._replace(valid=seen.valid | parts.spec.all_valid)
 
 
 def prepare(parts: Parts, state: State, rollout: Rollout) -> tuple[State, Batch, dict[str, Array]]:
