@@ -111,6 +111,7 @@ def _build(config, envs, num_envs, vector) -> Environment:
     space, act = action_space(config.name, envs.single_action_space)
     see = observations(config.name, envs.single_observation_space)
     limit = config.episode_length or envs.spec.max_episode_steps or 1
+    at_once = config.autoreset == "same_step"  # else those that ended begin anew in the next step, whatever the action
     everyone = np.ones(num_envs, bool)
     ended = ~everyone  # in the step before
 
@@ -125,14 +126,13 @@ def _build(config, envs, num_envs, vector) -> Environment:
         obs, reward, terminated, truncated, final = vector.step(act(action))
         obs = see(obs)
         final = obs if final is None else see(final)
-        # Those that begin anew in the step after an end do it whatever the action.
-        valid = everyone if config.autoreset == "same_step" else ~ended
+        valid = everyone if at_once else ~ended
         ended = terminated | truncated
         # An environment may say both; a task that has ended is worth nothing more.
         return state, Timestep(obs, np.float32(reward), terminated, truncated & ~terminated, final, {}, valid)
 
     shown = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), see(envs.observation_space.sample()))
-    return Environment(reset, step, Spec(num_envs, shown, space, limit, traceable=TRACEABLE))
+    return Environment(reset, step, Spec(num_envs, shown, space, limit, traceable=TRACEABLE, all_valid=at_once))
 
 
 def control(config: ConfigDict) -> Control:
