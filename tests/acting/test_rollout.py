@@ -43,6 +43,18 @@ def keys(seed, length):
     return jax.random.split(jax.random.key(seed), length)
 
 
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+def test_keys_in_a_row_draw_what_has_nothing_in_common(impl):
+    following, learn, steps = rollout.keys_of(observer(30, 30), jax.random.key(3, impl=impl))
+    after, *_ = rollout.keys_of(observer(30, 30), following)
+    draw = jax.jit(lambda key: jax.random.normal(key, (10_000,)))
+    noise = np.stack([draw(after), draw(learn), *(draw(key) for key in steps)])
+    # 496 correlations of 10,000 numbers, each within 5 standard errors; means and variances likewise.
+    assert np.all(np.abs(np.corrcoef(noise) - np.eye(32)) < 5 / np.sqrt(10_000))
+    assert np.all(np.abs(noise.mean(1)) < 5 / np.sqrt(10_000))
+    assert np.all(np.abs(noise.var(1) - 1) < 5 * np.sqrt(2 / 10_000))
+
+
 def play(env, unroll_length, segment_length=None):
     algorithm = observer(unroll_length, segment_length or unroll_length)
     actor = rollout.start(env, algorithm, jax.random.key(0))
