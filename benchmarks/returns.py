@@ -5,7 +5,7 @@ ppo_ant.yaml of 1.6.5. All are judged alike: every --interval env steps the dete
 episodes in environments made by Brax itself, from the same initial states. Three clocks: env steps, seconds of
 training, CPU seconds of training; neither evaluating nor compiling is on them, and both are told beside. Runs go one at
 a time; each is a file, and a run whose file is finished is not repeated, so that the same command goes on where it was
-stopped.
+stopped. jaxrl's are of the commit that they were measured at, and repeated at another.
 """
 
 import itertools
@@ -45,25 +45,29 @@ def run(arguments) -> report.Result:
     runs = {name: [] for name in arguments.systems}
     for seed, name in itertools.product(arguments.seeds, arguments.systems):
         path = arguments.workdir / f"{name}-{seed}.json"
-        if not is_finished(path, arguments):
+        if is_finished(path, name, arguments):
+            found = json.loads(path.read_text())
+            report.say(f"{name}, seed {seed}: measured before, {found['time']}, at {found['commit']}; see --workdir")
+        else:
             train(name, seed, pythons.get(name, sys.executable), path, arguments)
         runs[name].append(json.loads(path.read_text()))
     return summarize(runs, arguments.targets)
 
 
-def is_finished(path, arguments) -> bool:
+def is_finished(path, name, arguments) -> bool:
     """Whether a run need not be repeated: it has got there, or as far as it may, by the same rules."""
     if not path.exists():
         return False
     found = json.loads(path.read_text())
-    if found["rules"] != rules(arguments):
+    if found["rules"] != rules(name, arguments):
         return False
     return bool(found["curve"]) and is_over(found["curve"], arguments)
 
 
-def rules(arguments) -> dict:
-    """What makes the curves of two runs comparable."""
-    return {"interval": arguments.interval, "episodes": arguments.episodes}
+def rules(name, arguments) -> dict:
+    """What makes the curves of two runs of a system comparable."""
+    code = {"commit": report.commit()} if name == "jaxrl" else {}
+    return {"interval": arguments.interval, "episodes": arguments.episodes, **code}
 
 
 def is_over(curve, arguments) -> bool:
@@ -79,7 +83,7 @@ def is_over(curve, arguments) -> bool:
 def train(name, seed, python, path, arguments):
     """One run; its file is renewed at every evaluation."""
     report.say(f"{name}, seed {seed}: compiling ...")
-    found = {"system": name, "seed": seed, "rules": rules(arguments), **report.stamp("returns", f"{name}-{seed}")}
+    found = {"system": name, "seed": seed, "rules": rules(name, arguments), **report.stamp("returns", f"{name}-{seed}")}
     found |= {"windows": [], "evaluations": [], "curve": [], "failed": ""}
     job = worker.Job(KNOWN[SYSTEMS[name]].module, seed=seed, interval=arguments.interval, episodes=arguments.episodes)
     try:

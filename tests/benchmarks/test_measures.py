@@ -124,14 +124,25 @@ def test_a_peer_that_never_got_there_is_a_bound_and_not_a_time():
 def test_a_finished_run_is_not_repeated_and_one_by_other_rules_is(tmp_path):
     arguments = options(returns, "--targets", "10")
     path = tmp_path / "jaxrl-0.json"
-    assert not returns.is_finished(path, arguments)
-    path.write_text(json.dumps(run(5.0) | {"rules": returns.rules(arguments)}))
-    assert not returns.is_finished(path, arguments)
-    path.write_text(json.dumps(run(5.0, 10.0) | {"rules": returns.rules(arguments)}))
-    assert returns.is_finished(path, arguments)
-    assert not returns.is_finished(path, options(returns, "--targets", "11"))
-    assert returns.is_finished(path, options(returns, "--targets", "11", "--max_env_steps", "200"))
-    assert not returns.is_finished(path, options(returns, "--targets", "10", "--interval", "1"))
+    assert not returns.is_finished(path, "brax", arguments)
+    path.write_text(json.dumps(run(5.0) | {"rules": returns.rules("brax", arguments)}))
+    assert not returns.is_finished(path, "brax", arguments)
+    path.write_text(json.dumps(run(5.0, 10.0) | {"rules": returns.rules("brax", arguments)}))
+    assert returns.is_finished(path, "brax", arguments)
+    assert not returns.is_finished(path, "brax", options(returns, "--targets", "11"))
+    assert returns.is_finished(path, "brax", options(returns, "--targets", "11", "--max_env_steps", "200"))
+    assert not returns.is_finished(path, "brax", options(returns, "--targets", "10", "--interval", "1"))
+
+
+def test_a_run_of_ours_is_of_its_commit_and_one_of_a_peer_is_not(tmp_path, monkeypatch):
+    arguments = options(returns, "--targets", "10")
+    path = tmp_path / "a.json"
+    for name, still in (("jaxrl", False), ("brax", True)):
+        monkeypatch.setattr(returns.report, "commit", lambda: "before")
+        path.write_text(json.dumps(run(5.0, 10.0) | {"rules": returns.rules(name, arguments)}))
+        assert returns.is_finished(path, name, arguments)
+        monkeypatch.setattr(returns.report, "commit", lambda: "now")
+        assert returns.is_finished(path, name, arguments) is still
 
 
 def test_growth_compares_the_second_half_of_a_run_with_the_first():
