@@ -165,7 +165,7 @@ def _ends(env: Environment, first: Timestep, steps: Timestep):
     if env.spec.num_agents == 1 and np.any(void := done & ~steps.valid):
         yield Fault("valid", f"is False where an episode ends {_first(void)}", "True: only an action ends an episode")
     if env.spec.all_valid and np.any(void := ~steps.valid):
-        yield Fault("spec.all_valid", f"is True and valid is False {_first(void)}", "False, and nobody learns from it")
+        yield Fault("spec.all_valid", f"is True and valid is False {_first(void)}", "False, or the row is learned from")
     interval = env.spec.truncation_interval
     for column in steps.truncated.T:
         gaps = np.diff(np.flatnonzero(column))
