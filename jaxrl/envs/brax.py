@@ -18,6 +18,7 @@ from jaxrl.types import Box, ConfigError, Environment, Spec
 
 LIMITS = {"episode_length": (1, 10_000_000), "action_repeat": (1, 1000)}
 CHOICES = {"backend": ("spring", "generalized", "positional", "mjx")}
+SMALL = ("spring", "positional")  # step each body by itself; the others solve for all joints of an environment at once
 
 
 def default_config() -> ConfigDict:
@@ -71,7 +72,8 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     action = Box((env.action_size,))
     time_limit = math.ceil(config.episode_length / config.action_repeat)
     step = wrappers.repeat_action(step, config.action_repeat)
-    reset_all, step_all = wrappers.restarting(reset, step, num_envs, action, time_limit, restarts)
+    is_small = config.backend in SMALL
+    reset_all, step_all = wrappers.restarting(reset, step, num_envs, action, time_limit, restarts, is_small=is_small)
     _, obs = jax.eval_shape(reset, jax.random.key(0))
     spec = Spec(num_envs, jax.ShapeDtypeStruct(obs.shape, obs.dtype), action, time_limit, all_valid=True)
     return Environment(reset_all, step_all, spec)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.envs import spaces
-from jaxrl.functional import shares
+from jaxrl.functional import lanes, shares
 from jaxrl.types import Array, Environment, Key, PyTree, Space, Timestep
 
 PERIOD = 32  # steps
@@ -46,6 +46,7 @@ def restarting(
     time_limit: int,
     restarts: bool = True,
     period: int = PERIOD,
+    is_small: bool = False,
 ) -> tuple[Callable, Callable]:
     """N environments with a time limit that go on with a new episode in the step that ends one.
 
@@ -62,6 +63,7 @@ def restarting(
         time_limit: steps after which an episode is truncated.
         restarts: False plays one episode in each environment and has no store; what follows its end means nothing.
         period: steps; a reset that costs as much as c steps adds c / period to the cost of each.
+        is_small: the step is made of small arrays, so that a CPU does best to map it by `lanes.vmap`.
 
     Returns:
         reset: key -> (State, Timestep), and step: (State, action [N, ...]) -> (State, Timestep); `inspect.unwrap` of
@@ -98,7 +100,7 @@ def restarting(
 
     def go_on(env_state, action):
         key, renew_key = jax.random.split(env_state.key)
-        state, single = together(step)(env_state.state, action)
+        state, single = together(step, is_small)(env_state.state, action)
         steps = env_state.steps + 1
         terminated = single.terminated
         truncated = (steps >= time_limit) & ~terminated
@@ -115,13 +117,15 @@ def restarting(
     return begin, go_on
 
 
-def together(step: Callable) -> Callable:
+def together(step: Callable, is_small: bool = False) -> Callable:
     """`jax.vmap(step)`, by each device for its own; on a CPU in pieces, whose states stay in a core's cache.
 
     Args:
         step: (state, action) -> (state, Single) of one environment.
+        is_small: of `restarting`.
     """
-    all_at_once = jax.vmap(step)
+    is_cpu = jax.default_backend() == "cpu"
+    all_at_once = lanes.vmap(step) if is_cpu and is_small else jax.vmap(step)
 
     def in_pieces(state, action):
         number = jax.tree.leaves(action)[0].shape[0]
@@ -133,7 +137,7 @@ def together(step: Callable) -> Callable:
         return jax.tree.map(lambda x: x.reshape(number, *x.shape[2:]), stepped)
 
     # Physics may be calls that the compiler cannot share out by itself.
-    return shares.locally(in_pieces if jax.default_backend() == "cpu" else all_at_once, (0, 0), 0)
+    return shares.locally(in_pieces if is_cpu else all_at_once, (0, 0), 0)
 
 
 def piece(total_bytes: int, num_envs: int) -> int:

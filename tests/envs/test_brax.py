@@ -52,3 +52,21 @@ def test_making_an_environment_compiles_next_to_nothing():
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
     assert len(compiled) <= 5, compiled  # 60 without suite._put
+
+
+@pytest.mark.parametrize("backend", suite.SMALL)
+def test_a_step_with_the_environments_last_is_that_of_jax_vmap(backend, monkeypatch):
+    config = suite.default_config()
+    config.name, config.backend = "inverted_double_pendulum", backend
+    found = []
+    for small in (suite.SMALL, ()):
+        monkeypatch.setattr(suite, "SMALL", small)
+        env = suite.make(config, 8)
+        state, _ = jax.jit(env.reset)(jax.random.key(0))
+        actions = jax.random.uniform(jax.random.key(1), (3, 8, 1), minval=-1.0, maxval=1.0)
+        found.append(jax.jit(lambda state, actions, env=env: jax.lax.scan(env.step, state, actions))(state, actions)[1])
+    one, other = found
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)

@@ -212,3 +212,20 @@ def test_pieces_step_as_all_at_once(monkeypatch):
     assert all((a == b).all() and a.dtype == b.dtype for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True))
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert "scan" not in str(jax.make_jaxpr(wrappers.together(step))(state, action))
+
+
+def test_small_steps_are_mapped_with_the_environments_last_on_a_cpu_alone(monkeypatch):
+    def step(state, action):
+        state = state @ state + action
+        return state, wrappers.Single(state[0], state.sum(), state[0, 0] > 0, {})
+
+    state, action = jnp.ones((256, 2, 2)), jnp.ones((256, 1, 2))
+    traced = lambda: str(jax.make_jaxpr(wrappers.together(step, is_small=True))(state, action))  # noqa: E731
+    assert "f32[2,2,256]" in traced() and "dot_general" not in traced()
+    for one, other in zip(
+        *map(jax.tree.leaves, (wrappers.together(step, True)(state, action), jax.vmap(step)(state, action))),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert "f32[2,2,256]" not in traced() and "dot_general" in traced()
