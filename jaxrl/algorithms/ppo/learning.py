@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.algorithms.ppo.parts import Batch, Parts, State
-from jaxrl.functional import masked, minibatches, normalize, returns, vectors
+from jaxrl.algorithms.ppo.parts import Batch, Parts, Phase, State
+from jaxrl.functional import masked, minibatches, normalize, returns, schedules, vectors
 from jaxrl.types import Array, Key, PyTree, Rollout
 
 
@@ -74,14 +74,22 @@ def learn(
 
     learner = (mine, state.optimizer[name], getattr(hyper, phase.rate))
     notes = phase.note(segments.memo.distribution)
-    (learner, _), metrics = jax.lax.scan(one_pass, (learner, notes), (jnp.arange(phase.epochs), hands))
+    if not happens_between(parts, phase):  # all passes are one long one, and a loop less to compile
+        hands = hands.reshape(1, -1, *hands.shape[2:])
+    (learner, _), metrics = jax.lax.scan(one_pass, (learner, notes), (jnp.arange(len(hands)), hands))
     mine, optimizer, learning_rate = learner
     state = state._replace(
         params={branch: {**rest, **mine}[branch] for branch in state.params},
         optimizer=state.optimizer | {name: optimizer},
         hyper=state.hyper._replace(**{phase.rate: learning_rate}),
     )
-    return state, dict(jax.tree.map(lambda x: jnp.mean(x[-1], axis=0), metrics))
+    return state, dict(jax.tree.map(lambda x: jnp.mean(x[-1, -parts.num_minibatches :], axis=0), metrics))
+
+
+def happens_between(parts: Parts, phase: Phase) -> bool:
+    """Whether passes are something of their own: advantages or the rate are new with each, or nothing is dealt."""
+    is_rate_new = phase.adapt_pass is not schedules.unmoved
+    return parts.config.recompute_advantage or is_rate_new or parts.num_minibatches == 1
 
 
 def shape(parts: Parts, state: State, rollout: Rollout) -> tuple[State, Rollout, dict[str, Array]]:
