@@ -68,7 +68,8 @@ def _equation(jaxpr, equation, operands, size):
     """The results of one equation of a jaxpr."""
     name = equation.primitive.name
     if name in INLINED:
-        return _run(equation.params[INLINED[name]], operands, size)
+        with jax.named_scope(equation.params["name"]):
+            return _run(equation.params["jaxpr"], operands, size)
     results = None
     if any(isinstance(operand, Lanes) for operand in operands):
         rule = _alike if name in ALIKE else RULES.get(name, lambda *_: None)
@@ -171,7 +172,7 @@ def _dot_general(equation, operands, size):
         wide = product(b, a.x, ((right, left), (batch_right, batch_left)))  # [batch, free of b, free of a, N]
         first = len(batch_left)
         return [Lanes(jnp.moveaxis(wide, range(first, first + len(free_right)), range(-1 - len(free_right), -1)))]
-    if math.prod(a.x.shape[axis] for axis in left) > TERMS:
+    if not 0 < math.prod(a.x.shape[axis] for axis in left) <= TERMS:
         return None
     a = _terms(a.x, left, (*batch_left, *free_left))
     b = _terms(b.x, right, (*batch_right, *free_right))
@@ -179,7 +180,8 @@ def _dot_general(equation, operands, size):
     a = a.reshape(*a.shape[: 1 + rows], *[1] * columns, size)
     b = b.reshape(*b.shape[: 1 + len(batch_right)], *[1] * len(free_left), *b.shape[1 + len(batch_right) :])
     dtype = equation.outvars[0].aval.dtype
-    return [Lanes(_sum(a.astype(dtype) * b.astype(dtype)))]
+    wide = jnp.promote_types(dtype, jnp.float32) if jnp.issubdtype(dtype, jnp.floating) else dtype
+    return [Lanes(_sum(a.astype(wide) * b.astype(wide)).astype(dtype))]
 
 
 def _others(ndim, *taken):
@@ -215,14 +217,14 @@ def _scatter(equation, operands, size):
 
 def _dynamic_slice(equation, operands, size):
     x, *start = operands
-    if not any(isinstance(index, Lanes) for index in start):
+    if start and not any(isinstance(index, Lanes) for index in start):
         first = jnp.zeros_like(start[0])
         return [Lanes(lax.dynamic_slice(x.x, (*start, first), (*equation.params["slice_sizes"], size)))]
 
 
 def _dynamic_update_slice(equation, operands, size):
     x, update, *start = operands
-    if not any(isinstance(index, Lanes) for index in start):
+    if start and not any(isinstance(index, Lanes) for index in start):
         first = jnp.zeros_like(start[0])
         return [Lanes(lax.dynamic_update_slice(_spread(x, size), _spread(update, size), (*start, first)))]
 
@@ -272,4 +274,4 @@ RULES = {
     "tile": _tile,
     "transpose": _transpose,
 }
-INLINED = {"jit": "jaxpr", "pjit": "jaxpr"}  # by its parameter
+INLINED = ("jit", "pjit")  # what is compiled with what is around it

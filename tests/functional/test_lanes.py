@@ -75,6 +75,11 @@ SUMS = {
         jnp.einsum("i,jk->kij", x, y),
         jnp.einsum("bijk,bl->bklij", wide.reshape(2, 3, 3, 2), MATRIX[:2]),
     ),
+    "of no terms": lambda x, y, wide, n: (jnp.sum(y[:, :0], 1), y[:, :0] @ wide[:0], jnp.zeros((2, 0)) @ wide[:0]),
+    "of half a float": lambda x, y, wide, n: (
+        y.astype(jnp.bfloat16) @ x.astype(jnp.bfloat16) * 0.5,
+        jnp.einsum("ij,j->i", y.astype(jnp.bfloat16), x.astype(jnp.bfloat16), preferred_element_type=jnp.float32),
+    ),
     "of whole numbers": lambda x, y, wide, n: (jnp.arange(3) * n @ jnp.arange(3), (wide > 0).sum()),
     "a linear system": lambda x, y, wide, n: jnp.linalg.solve(wide @ wide.T + 9 * jnp.eye(3), x),
 }
