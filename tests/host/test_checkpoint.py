@@ -462,6 +462,25 @@ def test_checkpoint_of_another_format_is_refused(open_checkpointer, monkeypatch)
         checkpointer.restore(small(0))
 
 
+def test_arrays_that_were_written_as_a_compressed_database_are_read(open_checkpointer, monkeypatch):
+    """As Orbax does it of its own accord, and jaxrl did."""
+    import orbax.checkpoint as ocp
+
+    from jaxrl.host import orbax_files
+
+    handler = ocp.PyTreeCheckpointHandler
+    usual = lambda use_ocdbt, use_compression, **rest: handler(**rest)  # noqa: E731
+    with monkeypatch.context() as patch:
+        patch.setattr(orbax_files.ocp, "PyTreeCheckpointHandler", usual)
+        checkpointer = open_checkpointer()
+        save_all(checkpointer, 10)
+    assert list((checkpointer._directory / "10" / "state").glob("manifest.ocdbt"))
+    state, step = open_checkpointer().restore(small(0))
+    assert step == 10
+    for one, other in zip(jax.tree.leaves(state), jax.tree.leaves(small(10)), strict=True):
+        assert raw(one) == raw(other)
+
+
 # What is kept.
 
 

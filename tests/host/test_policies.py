@@ -238,7 +238,9 @@ def test_a_damaged_checkpoint_is_one_line_that_names_the_others(copy, capfd):
 
 
 def test_changed_weights_are_noticed(copy):
-    for path in (copy / "checkpoints" / "512" / "state").rglob("d/*"):
+    arrays = list((copy / "checkpoints" / "512" / "state").rglob("0"))
+    assert arrays
+    for path in arrays:
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 4
         path.write_bytes(content)
