@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend import core
 
+from jaxrl.functional import jaxprs
 from jaxrl.types import Array, PyTree
 
 TERMS = 8  # of a sum that is written out; more are a reduction, or a product of matrices
@@ -232,8 +233,9 @@ def _dynamic_update_slice(equation, operands, size):
 def _scan(equation, operands, size):
     """The carry is of each row, whether it begins so or not; constants and what is gone through stay as they are."""
     params = equation.params
-    ends = params["num_consts"], params["num_consts"] + params["num_carry"]
-    constants, carry, given = operands[: ends[0]], operands[ends[0] : ends[1]], operands[ends[1] :]
+    num_consts, num_carry = jaxprs.of_scan(params)
+    constants, carry = operands[:num_consts], operands[num_consts : num_consts + num_carry]
+    given = operands[num_consts + num_carry :]
 
     def step(carry, given):
         results = _run(params["jaxpr"], [*constants, *map(Lanes, carry), *given], size)

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.extend import core
 
+from jaxrl.functional import jaxprs
 from jaxrl.types import ConfigError
 
 # Primitives that are nothing but a call, and where their parameters hold what is called.
@@ -166,7 +167,7 @@ def _cond(eqn, inputs, equations):
 def _scan(eqn, inputs, equations):
     """The loop's steps one after the other."""
     params = eqn.params
-    length, num_consts, num_carry = params["length"], params["num_consts"], params["num_carry"]
+    length, (num_consts, num_carry) = params["length"], jaxprs.of_scan(params)
     if not isinstance(length, int) or length > MAX_UNROLL:
         raise ConfigError(
             f"the policy cannot be exported: it loops over {length} steps (lax.scan) for one action, "
