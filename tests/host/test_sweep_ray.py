@@ -150,11 +150,13 @@ def test_a_run_behind_the_others_is_stopped_early_and_stays_so(cluster, tmp_path
 
 def test_a_study_in_a_database_goes_on_where_it_was(cluster, tmp_path):
     import optuna
+    import sqlalchemy
 
     storage = f"sqlite:///{tmp_path}/study.db"
     for samples in (2, 3):
         done = conduct(cluster, tmp_path / "lengths", "uniform(2,9)", samples=samples, storage=storage)
-        study = optuna.load_study(study_name="lengths", storage=storage)
+        database = optuna.storages.RDBStorage(storage, engine_kwargs={"poolclass": sqlalchemy.pool.NullPool})
+        study = optuna.load_study(study_name="lengths", storage=database)
         assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * samples
         assert [trial.value for trial in study.trials] == [trial.params["env.episode_length"] for trial in study.trials]
         assert len(done.table) == samples and study.best_value == done.table[0]["return"]

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+import sqlalchemy
 
 from jaxrl.host import keys
 from jaxrl.host.keys import error
@@ -74,8 +75,11 @@ class Study:
         try:
             # An experimental part of Optuna warns of being one.
             with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
+                # Whoever has asked hangs up: proposals are far apart, and a database counts who is connected.
+                unpooled = {"poolclass": sqlalchemy.pool.NullPool}
+                database = optuna.storages.RDBStorage(storage, engine_kwargs=unpooled) if storage else None
                 study = optuna.create_study(
-                    storage=storage or None,
+                    storage=database,
                     study_name=self._book.folder.resolve().name,
                     load_if_exists=True,
                     direction="maximize",
