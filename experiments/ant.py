@@ -14,8 +14,7 @@ The same with a quarter of the environments, so four times the updates: the way 
 the machine busy, as on a CPU. Result after 6.55M env steps 9,681 / 9,000 / 9,066, mean training return 9,478 / 9,446 /
 9,747; at least 6,000 from 2.6M / 2.0M / 2.0M steps on (seeds 0, 1, 2). At the end a few of the 128 episodes get
 nowhere (-1,285 at worst), and their standard deviation is 1,585 / 3,122 / 2,783; the best evaluations are 9,726 /
-10,174 / 10,105.
-3,000 takes 30 / 21 / 24 s of training, and 5,000 46 / 28 / 31 s (`python -m benchmarks returns`).
+10,174 / 10,105. 3,000 takes 30 / 21 / 24 s of training, and 5,000 46 / 28 / 31 s (`python -m benchmarks returns`).
 """
 
 from ml_collections import ConfigDict
