@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxrl.acting import statistics
 from jaxrl.acting.rollout import keys_of, look_around, rollout, start
-from jaxrl.functional import vectors
+from jaxrl.functional import jaxprs, vectors
 from jaxrl.types import Algorithm, Array, Environment, Key, TrainState
 
 
@@ -27,7 +27,6 @@ def make(env: Environment, algorithm: Algorithm) -> tuple[Callable, Callable]:
         agent = look_around(env, algorithm, algorithm.init(agent_key, hyper), look_key)
         return TrainState(agent, start(env, algorithm, actor_key), key, jnp.int32(0))
 
-    @jax.jit  # so that it is traced once
     def iterate(state: TrainState, finished: statistics.Finished):
         key, learn_key, act_keys = keys_of(algorithm, state.key)
         actor, finished, experience = rollout(env, algorithm, state.agent, state.actor, finished, act_keys)
@@ -37,12 +36,12 @@ def make(env: Environment, algorithm: Algorithm) -> tuple[Callable, Callable]:
 
     def epoch(state: TrainState, num_iterations: Array) -> tuple[TrainState, vectors.Row]:
         finished = statistics.nothing(num_envs)
-        shapes = jax.eval_shape(lambda state, finished: iterate(state, finished)[2], state, finished)
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        iteration = jaxprs.live(iterate, state, finished)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), iteration.shapes[2])
 
         def body(_, carry):
             state, finished, sums = carry
-            state, finished, metrics = iterate(state, finished)
+            state, finished, metrics = iteration(state, finished)
             return state, finished, jax.tree.map(jnp.add, sums, metrics)
 
         state, finished, sums = jax.lax.fori_loop(0, num_iterations, body, (state, finished, zeros))

@@ -1,4 +1,43 @@
-"""What the equations of a jaxpr hold, for those who run them in another way; JAX names it anew from time to time."""
+"""Jaxprs for those who run them in another way; how JAX names what they hold changes from time to time."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+from jax.extend import core
+from jax.interpreters import partial_eval
+
+from jaxrl.types import PyTree
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Traced:
+    """A function of arguments of certain shapes, which calling it does not trace again."""
+
+    closed: core.ClosedJaxpr
+    shapes: PyTree  # of the results
+
+    def __call__(self, *arguments: PyTree) -> PyTree:
+        """What the function makes of such arguments."""
+        results = core.jaxpr_as_fun(self.closed)(*jax.tree.leaves(arguments))
+        return jax.tree.unflatten(jax.tree.structure(self.shapes), results)
+
+
+def live(function: Callable, *arguments: PyTree) -> Traced:
+    """The function, of arguments of such shapes, without what none of its results needs.
+
+    What a `while` loop's body closes over is carried through the loop, needed or not, and through those within: of an
+    environment with a model of a hundred arrays, all of them. JAX clears up inside of a `scan`, but not of a `while`,
+    and the compiler takes its time to see it.
+    """
+    closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    jaxpr, constants = closed.jaxpr, len(closed.consts)
+    whole = jaxpr.replace(constvars=[], invars=[*jaxpr.constvars, *jaxpr.invars])
+    kept = [False] * constants + [True] * len(jaxpr.invars)
+    lean, is_needed = partial_eval.dce_jaxpr(whole, [True] * len(jaxpr.outvars), kept)
+    needed = [constant for constant, needed in zip(closed.consts, is_needed[:constants], strict=True) if needed]
+    lean = lean.replace(constvars=lean.invars[: len(needed)], invars=lean.invars[len(needed) :])
+    return Traced(core.ClosedJaxpr(lean, needed), shapes)
 
 
 def of_scan(params: dict) -> tuple[int, int]:

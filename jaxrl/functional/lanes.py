@@ -46,10 +46,10 @@ def vmap(function: Callable) -> Callable:
         leaves, structure = jax.tree.flatten(arguments)
         [size] = {leaf.shape[0] for leaf in leaves}
         row = structure.unflatten([jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for leaf in leaves])
-        closed, shapes = jax.make_jaxpr(function, return_shape=True)(*row)
-        results = _run(closed, [Lanes(jnp.moveaxis(leaf, 0, -1)) for leaf in leaves], size)
+        traced = jaxprs.live(function, *row)
+        results = _run(traced.closed, [Lanes(jnp.moveaxis(leaf, 0, -1)) for leaf in leaves], size)
         rows = [jnp.moveaxis(_spread(result, size), -1, 0) for result in results]
-        return jax.tree.unflatten(jax.tree.structure(shapes), rows)
+        return jax.tree.unflatten(jax.tree.structure(traced.shapes), rows)
 
     return mapped
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from jaxrl.functional import jaxprs
 from jaxrl.types import Algorithm, Array, Environment, Key, PyTree, Timestep
 
 LIMITS = {"interval": (0, None), "episodes": (0, 1_000_000), "max_steps": (1, None)}
@@ -92,7 +93,8 @@ def make(
             action, carry = choose(agent, play, act_key)
             return go_on(play, carry, *env.step(play.env_state, action))
 
-        return report(jax.lax.while_loop(goes_on, step, start(*place(env.reset(reset_key)))))
+        first = start(*place(env.reset(reset_key)))
+        return report(jax.lax.while_loop(goes_on, jaxprs.live(step, first), first))
 
     choose_now, go_on_now = jax.jit(choose), jax.jit(go_on)
 

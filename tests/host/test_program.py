@@ -108,6 +108,21 @@ def test_an_iteration_is_traced_once(monkeypatch):
     assert traced == [1]
 
 
+def test_an_epoch_carries_nothing_of_an_environment_that_it_does_not_need():
+    """Brax's systems have a hundred arrays, most of which a step has no use for."""
+    source = program.make(config(), mesh=None)
+    unused = jnp.ones((5, 7))
+
+    def step(env_state, action):
+        add = lambda carry, _: ((carry[0], carry[1] + unused.sum()), None)  # noqa: E731
+        (action, _), _ = jax.lax.scan(add, (action, jnp.zeros(())), None, length=2)
+        return source.env.step(env_state, action)
+
+    _, epoch = epochs.make(source.env._replace(step=step), source.algorithm)
+    state = jax.eval_shape(source.init, jnp.uint32(0), source.algorithm.hyper)
+    assert "5x7xf32" not in jax.jit(epoch).lower(state, jnp.int32(1)).as_text()
+
+
 def test_a_beginning_is_traced_once(monkeypatch):
     traced, start = [], epochs.start
     monkeypatch.setattr(epochs, "start", lambda *arguments: traced.append(1) or start(*arguments))
