@@ -170,21 +170,23 @@ def _build(source, mesh, seed, hyper, shelf) -> dict[str, Compiled]:
     template = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), template, place)
     init = jax.jit(start, out_shardings=place)  # traced above
     epoch = jax.jit(sharding.over(source.epoch, mesh), donate_argnums=0, out_shardings=(place, everywhere))
-    jobs = {"init": (init, seed, hyper), "epoch": (epoch, template, scalar(jnp.int32))}
+    jobs = {"epoch": (epoch, template, scalar(jnp.int32))}  # first, as it takes longest
     if source.evaluate:
         evaluate = jax.jit(sharding.over(source.evaluate, mesh), out_shardings=everywhere)
         jobs["evaluate"] = (evaluate, template.agent, scalar(jnp.uint32), scalar(jnp.int32))
+    jobs["init"] = (init, seed, hyper)
     # What runs once is not worth optimising.
     options = {"init": QUICKLY} if sharding.is_cpu(mesh) else {}
     usual = sharding.compile_options(mesh)
 
-    def build(name):
-        function, *arguments = jobs[name]
-        lowered, told = function.lower(*arguments), usual | options.get(name, {})
+    def build(name, lowered):
+        told = usual | options.get(name, {})
         return shelf.compile(name, lowered, told) if shelf else lowered.compile(told)
 
     with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
-        return dict(zip(jobs, pool.map(build, jobs), strict=True))
+        # Python traces one at a time, while XLA compiles what was traced before.
+        building = {name: pool.submit(build, name, job.lower(*arguments)) for name, (job, *arguments) in jobs.items()}
+        return {name: program.result() for name, program in building.items()}
 
 
 def _with_host(source, mesh, seed):

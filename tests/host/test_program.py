@@ -130,6 +130,25 @@ def test_a_beginning_is_traced_once(monkeypatch):
     assert traced == [1]
 
 
+def test_what_takes_longest_to_compile_is_traced_first_and_alone():
+    mesh = sharding.mesh(jax.devices()[:1])
+    source, told = program.make(config(), mesh), []
+
+    def telling(name):
+        def function(*arguments):
+            told.append(name)
+            result = getattr(source, name)(*arguments)
+            told.append(name)
+            return result
+
+        return function
+
+    names = ("init", "epoch", "evaluate")
+    program.compile(source._replace(**{name: telling(name) for name in names}), mesh, seed=0)
+    # A beginning tells the shapes of the rest, and is not traced again.
+    assert told == ["init", "init", "epoch", "epoch", "evaluate", "evaluate"]
+
+
 def test_nothing_crosses_to_the_host_inside_an_epoch(on_one):
     _, mesh, programs = on_one
     state = programs.init()
