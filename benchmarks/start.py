@@ -31,7 +31,8 @@ def arguments(parser):
     parser.add_argument("--backend", default=defaults.backend, help="of Brax")
     parser.add_argument("--num_envs", type=int, default=defaults.num_envs, help="of the problem")
     parser.add_argument("--systems", nargs="+", default=SYSTEMS, choices=SYSTEMS, metavar="SYSTEM", help="which")
-    parser.add_argument("--repeats", type=int, default=3, help="cold and warm starts of each, and compilations")
+    parser.add_argument("--repeats", type=int, default=3, help="cold and warm starts of each")
+    parser.add_argument("--compilations", type=int, default=8, help="of each part; one alone tells 5 %% apart at best")
     parser.add_argument("--purejaxrl", default="", metavar="PATH", help="a checkout of PureJaxRL")
     turns.python(parser)
 
@@ -51,10 +52,10 @@ def run(arguments) -> report.Result:
             report.say(f"{problem.env_name}: starting {name}, {turn + 1} of {arguments.repeats} ...")
             starts[name].append(start(each))
     parts = {name: [] for name in COMPILED}
-    for turn in range(arguments.repeats):
-        for name, taken in parts.items():
-            report.say(f"{problem.env_name}: compiling the {name}, {turn + 1} of {arguments.repeats} ...")
-            taken.append(compile_alone(name, problem))
+    for turn in range(arguments.compilations):
+        for name in COMPILED[:: (-1) ** turn]:  # there and back, so that none is always the first
+            report.say(f"{problem.env_name}: compiling the {name}, {turn + 1} of {arguments.compilations} ...")
+            parts[name].append(compile_alone(name, problem))
     return summarize(problem, starts, parts)
 
 
