@@ -10,9 +10,10 @@ import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jax.extend import core
+
+from jaxrl.functional import jaxprs
 
 # What moves or renames numbers without computing any.
 MOVES = {
@@ -60,10 +61,11 @@ class Cost(NamedTuple):
 def of(function: Callable, *arguments) -> Cost:
     """The cost of a function of arrays, or of their jax.ShapeDtypeStructs; nothing is computed.
 
+    What none of its results needs costs nothing, as the compiler leaves it out.
     A `scan` counts as often as it turns, a `while` once, as its turns are unknown, and a `cond` as its cheapest branch:
     the dear one is what happens now and then, such as drawing initial states anew.
     """
-    return _of_jaxpr(jax.make_jaxpr(function)(*arguments).jaxpr)
+    return _of_jaxpr(jaxprs.live(function, *arguments).closed.jaxpr)
 
 
 def _of_jaxpr(jaxpr: core.Jaxpr) -> Cost:

@@ -63,3 +63,12 @@ def test_what_is_computed_elementwise_is_fused_into_the_kernels_of_products_and_
     # A product, a sum and a gather, each with one kernel for what is fused before it.
     cost = costs.of(three, jnp.ones((8, 16)), jnp.ones((16, 4)))
     assert cost.kernels == 6 and cost.kernel_bytes < 2 * cost.bytes
+
+
+def test_what_no_result_needs_costs_nothing():
+    def function(x, w):
+        step = lambda carry, _: ((jnp.tanh(carry[0]), carry[1] @ w), None)  # noqa: E731
+        return jax.lax.scan(step, (x, x), None, length=3)[0][0]
+
+    cost = costs.of(function, jnp.ones((8, 16)), jnp.ones((16, 16)))
+    assert cost.products == 0 and cost.others == 3 * 8 * 16
