@@ -32,7 +32,7 @@ def arguments(parser):
     parser.add_argument("--num_envs", type=int, default=defaults.num_envs, help="of the problem")
     parser.add_argument("--systems", nargs="+", default=SYSTEMS, choices=SYSTEMS, metavar="SYSTEM", help="which")
     parser.add_argument("--repeats", type=int, default=3, help="cold and warm starts of each")
-    parser.add_argument("--compilations", type=int, default=8, help="of each part; one alone tells 5 %% apart at best")
+    parser.add_argument("--compilations", type=int, default=8, help="of each part; a pair alone may be a fifth off")
     parser.add_argument("--purejaxrl", default="", metavar="PATH", help="a checkout of PureJaxRL")
     turns.python(parser)
 
