@@ -1,5 +1,6 @@
 """Evaluation: full episodes of the policy, all at once, in environments of their own."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jaxrl.functional import jaxprs
-from jaxrl.types import Algorithm, Array, Environment, Key, PyTree, Timestep
+from jaxrl.types import Algorithm, Array, Environment, Key, PyTree, Spec, Timestep
 
 LIMITS = {"interval": (0, None), "episodes": (0, 1_000_000), "max_steps": (1, None)}
 
@@ -21,6 +22,19 @@ def default_config() -> ConfigDict:
     config.deterministic = True  # the mode of the policy; else it samples
     config.max_steps = 100_000  # of one episode; cuts off an environment that never ends
     return config
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+    """One episode in each environment, in two stages: the first is much to compile and little to compute."""
+
+    deal: Callable  # *stream -> where the episodes begin, [N, ...]
+    play: Callable  # (agent, what `deal` gave, *stream) -> metrics
+    spec: Spec  # of the environments
+
+    def __call__(self, agent: PyTree, *stream: Array | Key) -> dict[str, Array]:
+        """Both; stream: that all chance follows from."""
+        return self.play(agent, self.deal(*stream), *stream)
 
 
 class _Play(NamedTuple):
@@ -40,8 +54,8 @@ def make(
     config: ConfigDict,
     place: Callable = lambda tree: tree,
     report: Callable | None = None,
-) -> Callable:
-    """A function that plays one episode in each environment of `env`; pure, but for one that lives on the host.
+) -> Evaluation:
+    """Plays one episode in each environment of `env`; pure, but for those that live on the host.
 
     Args:
         env: N = config.episodes environments, not those that train.
@@ -81,33 +95,33 @@ def make(
     def goes_on(play: _Play) -> Array:
         return jnp.any(play.is_alive) & (play.step < config.max_steps)
 
-    def start(env_state: PyTree, timestep: Timestep) -> _Play:
+    def deal(key: Key) -> _Play:
+        dealt = env.reset(jax.random.split(jax.random.clone(key))[0])  # the other half is for play
+        env_state, timestep = place(dealt) if env.spec.traceable else dealt
         everyone, zero = jnp.ones(num_envs, bool), jnp.zeros(num_envs)
         carry = algorithm.carry(num_envs)
         return _Play(carry, env_state, timestep.obs, everyone, everyone, zero, zero.astype(jnp.int32), jnp.int32(0))
 
-    def evaluate(agent: PyTree, key: Key) -> dict[str, Array]:
-        reset_key, act_key = jax.random.split(key)
+    def play(agent: PyTree, first: _Play, key: Key) -> dict[str, Array]:
+        act_key = jax.random.split(key)[1]
 
         def step(play: _Play) -> _Play:
             action, carry = choose(agent, play, act_key)
             return go_on(play, carry, *env.step(play.env_state, action))
 
-        first = start(*place(env.reset(reset_key)))
         return report(jax.lax.while_loop(goes_on, jaxprs.live(step, first), first))
 
     choose_now, go_on_now = jax.jit(choose), jax.jit(go_on)
 
-    def evaluate_on_host(agent: PyTree, key: Key) -> dict[str, Array]:
-        reset_key, act_key = jax.random.split(key)
-        play = start(*env.reset(reset_key))
+    def play_on_host(agent: PyTree, play: _Play, key: Key) -> dict[str, Array]:
+        act_key = jax.random.split(key)[1]
         while goes_on(play):
             action, carry = choose_now(agent, play, act_key)
             env_state, timestep = env.step(play.env_state, action)
             play = go_on_now(play, carry, env_state, timestep._replace(metrics={}))
         return report(play)
 
-    return evaluate if env.spec.traceable else evaluate_on_host
+    return Evaluation(deal, play if env.spec.traceable else play_on_host, env.spec)
 
 
 def summarize(play: _Play) -> dict[str, Array]:

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from jax.stages import Compiled
 from ml_collections import ConfigDict
 
-from jaxrl import envs
+from jaxrl import cores, envs
 from jaxrl.acting import epoch as epochs
 from jaxrl.acting import hosted
 from jaxrl.find import find
@@ -26,6 +26,7 @@ from jaxrl.host.shelf import Shelf
 from jaxrl.types import Algorithm, ConfigError, Environment, PyTree, TrainState
 
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+SHORT = ("init", "deal")  # programs that run for milliseconds, once or now and then, and are not worth optimising
 
 
 class Source(NamedTuple):
@@ -35,7 +36,7 @@ class Source(NamedTuple):
     algorithm: Algorithm
     init: Callable  # (seed [] uint32, hyper) -> TrainState
     epoch: Callable  # (TrainState, num_iterations []) -> (TrainState, metrics)
-    evaluate: Callable | None  # (agent, seed [] uint32, iterations []) -> metrics
+    evaluate: evaluation.Evaluation | None  # (agent, seed [] uint32, iterations []) -> metrics
 
 
 class Program(NamedTuple):
@@ -108,21 +109,25 @@ def _evaluation(config, algorithm, mesh):
     def place(tree):
         return jax.lax.with_sharding_constraint(tree, sharding.split(tree, env.spec, mesh)) if mesh else tree
 
-    play = evaluation.make(env, algorithm, config.eval, place)
-
-    def evaluate(agent, seed, iterations):
+    def key(seed, iterations):
         # A stream of its own: evaluating more often, or never, leaves training as it was.
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 0xE7A1), iterations)
-        return play(agent, key)
+        return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 0xE7A1), iterations)
 
-    return evaluate
+    made = evaluation.make(env, algorithm, config.eval, place)
+    return evaluation.Evaluation(
+        lambda *stream: made.deal(key(*stream)),
+        lambda agent, first, *stream: made.play(agent, first, key(*stream)),
+        env.spec,
+    )
 
 
 def in_turn(source: Source) -> Source:
     """The functions, of which `jax.vmap` gives each member the bits it has alone; at the price of side by side."""
     if not source.env.spec.traceable:
         return source
-    evaluate = source.evaluate and members.in_turn(source.evaluate)
+    evaluate = source.evaluate
+    if evaluate:
+        evaluate = evaluation.Evaluation(members.in_turn(evaluate.deal), members.in_turn(evaluate.play), evaluate.spec)
     return source._replace(init=members.in_turn(source.init), epoch=members.in_turn(source.epoch), evaluate=evaluate)
 
 
@@ -145,7 +150,8 @@ def compile(source: Source, mesh: Mesh, seed: int, shelf: Shelf | None = None) -
     if not done:
         with shelf.making() if shelf else contextlib.nullcontext():
             done = _build(source, mesh, seed, hyper, shelf)
-    epoch, evaluate = done["epoch"], done.get("evaluate", lambda *_: {})
+    epoch = done["epoch"]
+    evaluate = source.evaluate and evaluation.Evaluation(done["deal"], done["play"], source.evaluate.spec)
     # What an epoch takes is what `init` gives.
     template = jax.tree.map(
         lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
@@ -155,7 +161,7 @@ def compile(source: Source, mesh: Mesh, seed: int, shelf: Shelf | None = None) -
     return Program(
         init=lambda: done["init"](seed, hyper),
         epoch=epoch,
-        evaluate=lambda state: evaluate(state.agent, seed, state.iterations),
+        evaluate=lambda state: evaluate(state.agent, seed, state.iterations) if evaluate else {},
         template=template,
         compile_seconds=time.perf_counter() - began,
     )
@@ -167,26 +173,38 @@ def _build(source, mesh, seed, hyper, shelf) -> dict[str, Compiled]:
     start = sharding.over(source.init, mesh)
     template = jax.eval_shape(start, seed, hyper)
     place = sharding.placement(template, source.env.spec, mesh)
-    template = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), template, place)
+    template = jax.tree.map(_placed, template, place)
     init = jax.jit(start, out_shardings=place)  # traced above
     epoch = jax.jit(sharding.over(source.epoch, mesh), donate_argnums=0, out_shardings=(place, everywhere))
-    jobs = {"epoch": (epoch, template, scalar(jnp.int32))}  # first, as it takes longest
-    if source.evaluate:
-        evaluate = jax.jit(sharding.over(source.evaluate, mesh), out_shardings=everywhere)
-        jobs["evaluate"] = (evaluate, template.agent, scalar(jnp.uint32), scalar(jnp.int32))
-    jobs["init"] = (init, seed, hyper)
-    # What runs once is not worth optimising.
-    options = {"init": QUICKLY} if sharding.is_cpu(mesh) else {}
-    usual = sharding.compile_options(mesh)
+    options = dict.fromkeys(SHORT, QUICKLY) if sharding.is_cpu(mesh) else {}
+    usual, building = sharding.compile_options(mesh), {}
 
     def build(name, lowered):
         told = usual | options.get(name, {})
         return shelf.compile(name, lowered, told) if shelf else lowered.compile(told)
 
-    with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
-        # Python traces one at a time, while XLA compiles what was traced before.
-        building = {name: pool.submit(build, name, job.lower(*arguments)) for name, (job, *arguments) in jobs.items()}
-        return {name: program.result() for name, program in building.items()}
+    # Each keeps several cores busy for a part of its time; more at once than there are cores only wait for each other.
+    with concurrent.futures.ThreadPoolExecutor(cores.number()) as pool:
+
+        def begin(name, job, *arguments):
+            # Python traces one at a time, while XLA compiles what was traced before.
+            building[name] = pool.submit(build, name, job.lower(*arguments))
+
+        begin("epoch", epoch, template, scalar(jnp.int32))  # first, as it takes longest
+        if source.evaluate:
+            deal, play = (sharding.over(stage, mesh) for stage in (source.evaluate.deal, source.evaluate.play))
+            stream = scalar(jnp.uint32), scalar(jnp.int32)
+            first = jax.eval_shape(deal, *stream)
+            stand = sharding.split(first, source.evaluate.spec, mesh)
+            first = jax.tree.map(_placed, first, stand)
+            begin("play", jax.jit(play, out_shardings=everywhere), template.agent, first, *stream)
+            begin("deal", jax.jit(deal, out_shardings=stand), *stream)
+        begin("init", init, seed, hyper)
+    return {name: program.result() for name, program in building.items()}
+
+
+def _placed(x, sharding):
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
 
 def _with_host(source, mesh, seed):
@@ -195,12 +213,12 @@ def _with_host(source, mesh, seed):
     host = jax.tree.map(np.float32, source.algorithm.hyper), np.uint32(seed)
     hyper, seed = sharding.put(host, sharding.replicated(mesh))
     state = source.init(seed, hyper)
-    template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
-    evaluate = source.evaluate or (lambda *_: {})
+    template = jax.tree.map(lambda x: _placed(x, x.sharding), state)
+    evaluate = source.evaluate
     return Program(
         init=lambda: state,
         epoch=source.epoch,
-        evaluate=lambda state: evaluate(state.agent, seed, state.iterations),
+        evaluate=lambda state: evaluate(state.agent, seed, state.iterations) if evaluate else {},
         template=template,
         compile_seconds=time.perf_counter() - began,
     )

@@ -1,5 +1,6 @@
 """The compiled program: compiled once, nothing crosses to the host in it, and as many devices as you like."""
 
+import dataclasses
 import gc
 import re
 import subprocess
@@ -134,19 +135,22 @@ def test_what_takes_longest_to_compile_is_traced_first_and_alone():
     mesh = sharding.mesh(jax.devices()[:1])
     source, told = program.make(config(), mesh), []
 
-    def telling(name):
+    def telling(name, stage):
         def function(*arguments):
             told.append(name)
-            result = getattr(source, name)(*arguments)
+            result = stage(*arguments)
             told.append(name)
             return result
 
         return function
 
-    names = ("init", "epoch", "evaluate")
-    program.compile(source._replace(**{name: telling(name) for name in names}), mesh, seed=0)
+    stages = {name: telling(name, getattr(source.evaluate, name)) for name in ("deal", "play")}
+    functions = {name: telling(name, getattr(source, name)) for name in ("init", "epoch")}
+    program.compile(
+        source._replace(**functions, evaluate=dataclasses.replace(source.evaluate, **stages)), mesh, seed=0
+    )
     # A beginning tells the shapes of the rest, and is not traced again.
-    assert told == ["init", "init", "epoch", "epoch", "evaluate", "evaluate"]
+    assert told == ["init", "init", "epoch", "epoch", "deal", "deal", "play", "play"]
 
 
 def test_nothing_crosses_to_the_host_inside_an_epoch(on_one):
@@ -189,6 +193,17 @@ def test_evaluation_leaves_training_as_it_was(on_one):
     assert first["eval/episode_return"] == again["eval/episode_return"]
     assert first["eval/episodes"] == 16
     assert first["eval/episode_return_min"] <= first["eval/episode_return"] <= first["eval/episode_return_max"]
+
+
+def test_the_two_stages_of_an_evaluation_are_one_function(on_one, on_eight):
+    source, _, programs = on_one
+    state = programs.init()
+    whole = jax.jit(source.evaluate)(state.agent, jnp.uint32(3), state.iterations)
+    other = jax.jit(source.evaluate)(state.agent, jnp.uint32(4), state.iterations)
+    for name, value in whole.items():
+        np.testing.assert_allclose(programs.evaluate(state)[name], value, rtol=1e-6, err_msg=name)
+        np.testing.assert_allclose(on_eight[2].evaluate(on_eight[2].init())[name], value, rtol=1e-5, err_msg=name)
+    assert abs(other["eval/episode_return"] - whole["eval/episode_return"]) > 1e-3  # another seed deals others
 
 
 def test_evaluation_plays_whole_episodes():

@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from jaxrl import cores
 from jaxrl.host import program, sharding
 from jaxrl.types import PyTree, TrainState
 
@@ -68,44 +69,59 @@ def compile(config: ConfigDict, hyper: PyTree, size: int, mesh: Mesh, mapping: s
     hyper = jax.tree.map(lambda x: _abstract(np.shape(x), np.float32, at_home), hyper)
     born = jax.eval_shape(source.init, seed, hyper)
     alone = sharding.placement(born, source.env.spec, home)
-    place = jax.tree.map(lambda _: by_run, born) if is_whole else sharding.stacked(alone, mesh)
-    states = jax.tree.map(lambda x, sharding: _abstract((size, *x.shape), x.dtype, sharding), born, place)
+
+    def of_all(one, alone):
+        """The shardings of S such trees, and those trees."""
+        place = jax.tree.map(lambda _: by_run, one) if is_whole else sharding.stacked(alone, mesh)
+        return place, jax.tree.map(lambda x, sharding: _abstract((size, *x.shape), x.dtype, sharding), one, place)
+
+    place, states = of_all(born, alone)
 
     def epoch(states, num_iterations):
         return over(source.epoch, (states, num_iterations))
 
-    def evaluate(agents, seeds, iterations):
-        return over(source.evaluate, (agents, seeds, iterations))
+    def deal(*stream):
+        return over(source.evaluate.deal, stream)
+
+    def play(agents, first, *stream):
+        return over(source.evaluate.play, (agents, first, *stream))
 
     share = sharding.on_each if is_whole and mesh.size > 1 else sharding.over
-    epoch, evaluate = share(epoch, mesh), share(evaluate, mesh)
+    epoch, deal, play = (share(function, mesh) for function in (epoch, deal, play))
     jobs = {
         "init": (jax.jit(sharding.over(source.init, home), out_shardings=alone), seed, hyper),
         "epoch": (jax.jit(epoch, donate_argnums=0, out_shardings=(place, by_run)), states, numbers(np.int32)),
     }
     if source.evaluate:
-        seeds_and_iterations = numbers(np.uint32), numbers(np.int32)
-        jobs["evaluate"] = (jax.jit(evaluate, out_shardings=by_run), states.agent, *seeds_and_iterations)
-    # What runs once for each member is not worth optimising; as in `program.compile`, so that its bits are the same.
-    options = {"init": program.QUICKLY} if sharding.is_cpu(mesh) else {}
+        stream = numbers(np.uint32), numbers(np.int32)
+        first = jax.eval_shape(source.evaluate.deal, seed, np.int32(0))
+        stand, first = of_all(first, sharding.split(first, source.evaluate.spec, home))
+        jobs["deal"] = (jax.jit(deal, out_shardings=stand), *stream)
+        jobs["play"] = (jax.jit(play, out_shardings=by_run), states.agent, first, *stream)
+    # As in `program.compile`, so that the bits of a member are the same.
+    options = dict.fromkeys(program.SHORT, program.QUICKLY) if sharding.is_cpu(mesh) else {}
 
     def build(name):
         function, *arguments = jobs[name]
         return function.lower(*arguments).compile(options.get(name))
 
-    with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
+    with concurrent.futures.ThreadPoolExecutor(cores.number()) as pool:
         done = dict(zip(jobs, pool.map(build, jobs), strict=True))
-    shown = done.get("evaluate")
+
+    def evaluate(states, seeds):
+        stream = seeds, states.iterations
+        return done["play"](states.agent, done["deal"](*stream), *stream) if source.evaluate else {}
+
     return Wave(
         init=lambda seed, hyper: done["init"](
             *jax.device_put((np.uint32(seed), jax.tree.map(np.float32, hyper)), at_home)
         ),
         epoch=done["epoch"],
-        evaluate=(lambda states, seeds: shown(states.agent, seeds, states.iterations)) if shown else lambda *_: {},
+        evaluate=evaluate,
         template=jax.tree.map(lambda x, sharding: _abstract(x.shape, x.dtype, sharding), born, alone),
         place=place,
         put_numbers=lambda numbers, dtype: jax.device_put(np.array(numbers, dtype), by_run),
-        num_bytes=_bytes(done["epoch"], shown),
+        num_bytes=_bytes(done["epoch"], done.get("play")),
         compile_seconds=time.perf_counter() - began,
         steps=source.env.spec.num_envs * source.algorithm.unroll_length,
     )
@@ -173,10 +189,10 @@ def _abstract(shape, dtype, sharding):
     return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
 
-def _bytes(epoch, evaluate):
+def _bytes(epoch, play):
     """Of the program that needs more; while an evaluation runs, the whole states lie beside it."""
     of_epoch, states = _of(epoch)
-    return max(of_epoch, states + _of(evaluate)[0] if evaluate else 0)
+    return max(of_epoch, states + _of(play)[0] if play else 0)
 
 
 def _of(compiled):
