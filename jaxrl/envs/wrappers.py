@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.envs import spaces
-from jaxrl.functional import lanes, shares
+from jaxrl.functional import jaxprs, lanes, shares
 from jaxrl.types import Array, Environment, Key, PyTree, Space, Timestep
 
 PERIOD = 32  # steps
@@ -115,6 +115,45 @@ def restarting(
 
     begin.__wrapped__, go_on.__wrapped__ = reset, step  # as inspect.unwrap finds them
     return begin, go_on
+
+
+def lean(reset: Callable, step: Callable, action: Space, shown: Callable) -> tuple[Callable, Callable]:
+    """The same environment, with None in the state for every array that no step reads and nobody is shown.
+
+    What physics engines call their state is for the greater part what they have computed on the way: of the 117 arrays
+    of Brax's ant on MJX a step reads 10. Each other one would be carried through all loops, stored for the restarts,
+    and chosen from at each of them.
+
+    Args:
+        reset, step, action: of `restarting`; the shapes of a state stay as they are.
+        shown: state -> what else of it is to be kept.
+    """
+    reset, step = jax.jit(reset), jax.jit(step)  # traced once
+    whole, _ = jax.eval_shape(reset, jax.random.key(0))
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), spaces.example(action, 1))
+    leaves, treedef = jax.tree.flatten(whole)
+    seen = {id(leaf) for leaf in jax.tree.leaves(shown(whole))}
+    kept = [read or id(leaf) in seen for leaf, read in zip(leaves, jaxprs.carried(step, whole, one), strict=True)]
+
+    def less(state):
+        return treedef.unflatten(
+            [x if keep else None for x, keep in zip(treedef.flatten_up_to(state), kept, strict=True)]
+        )
+
+    def more(state):
+        found = treedef.flatten_up_to(state)
+        zero = lambda x: jnp.zeros(x.shape, x.dtype)  # noqa: E731
+        return treedef.unflatten([x if keep else zero(like) for x, keep, like in zip(found, kept, leaves, strict=True)])
+
+    def lean_reset(key):
+        state, obs = reset(key)
+        return less(state), obs
+
+    def lean_step(state, action):
+        state, single = step(more(state), action)
+        return less(state), single
+
+    return lean_reset, lean_step
 
 
 def together(step: Callable, is_small: bool = False) -> Callable:

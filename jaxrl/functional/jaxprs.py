@@ -40,6 +40,24 @@ def live(function: Callable, *arguments: PyTree) -> Traced:
     return Traced(core.ClosedJaxpr(lean, needed), shapes)
 
 
+def carried(step: Callable, state: PyTree, *inputs: PyTree) -> list[bool]:
+    """Which leaves of the state a step reads, be it in the end: a leaf that only leads to itself or nowhere is not.
+
+    Args:
+        step: (state, *inputs) -> (state, results).
+        state, inputs: abstract, as `jax.eval_shape` gives them.
+    """
+    closed, (after, _) = jax.make_jaxpr(step, return_shape=True)(state, *inputs)
+    size = len(jax.tree.leaves(after))
+    read, more = [], [False] * size
+    while read != more:  # what is read makes that wanted which it is made of
+        read = more
+        wanted = read + [True] * (len(closed.jaxpr.outvars) - size)
+        _, is_used = partial_eval.dce_jaxpr(closed.jaxpr, wanted)
+        more = [known or used for known, used in zip(read, is_used[:size], strict=True)]
+    return read
+
+
 def of_scan(params: dict) -> tuple[int, int]:
     """How many operands of a `scan` are constants, and how many after them its carry; what it goes through follows."""
     if "ft_in" in params:  # from jax 0.11 on

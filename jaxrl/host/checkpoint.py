@@ -42,6 +42,7 @@ from jaxrl.host import processes, sharding
 from jaxrl.types import ConfigError, PyTree
 
 FORMAT_VERSION = 2  # of state and meta; a reader refuses what it does not know
+ENVIRONMENTS = ".env_state"  # in the path of what is theirs
 SCORE = "eval/episode_return"  # what the best checkpoint is best at
 
 # Two saves of one process at once, as of the members of a sweep, take each other's temporary folders: Orbax 0.12 makes
@@ -351,7 +352,7 @@ class Checkpointer:
         self, leaves: list[Leaf], template: PyTree, step: int, partial: bool, complete: Callable[[], PyTree] | None
     ) -> PyTree:
         """The leaves in the template's structure and places, if they are the template's in path, shape and dtype."""
-        saved = _joined({leaf.path: leaf for leaf in leaves}, template)
+        saved = _joined(_thinned({leaf.path: leaf for leaf in leaves}, template), template)
         if complete and (absent := _absent_fields(saved, template)):
             rest = complete()
             known = template._replace(**{field: () for field in absent})
@@ -384,6 +385,13 @@ def best_of(scores: dict[int, float | None], count: int) -> set[int]:
     """The `count` checkpoints with the highest scores, of equal ones the later; those without a score never."""
     ranked = sorted((score, step) for step, score in scores.items() if score is not None)
     return {step for _, step in ranked[len(ranked) - min(count, len(ranked)) :]}
+
+
+def _thinned(saved: dict[str, Leaf], template: PyTree) -> dict[str, Leaf]:
+    """The leaves without those of environments that are None now: what their steps do not read was kept once."""
+    places = jax.tree_util.tree_leaves_with_path(template, is_leaf=lambda x: x is None)
+    gone = {jax.tree_util.keystr(path) for path, x in places if x is None}
+    return {path: leaf for path, leaf in saved.items() if not (path in gone and ENVIRONMENTS in path)}
 
 
 def _joined(saved: dict[str, Leaf], template: PyTree) -> dict[str, Leaf]:

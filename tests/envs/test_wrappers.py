@@ -229,3 +229,33 @@ def test_small_steps_are_mapped_with_the_environments_last_on_a_cpu_alone(monkey
         np.testing.assert_array_equal(one, other)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert "f32[2,2,256]" not in traced() and "dot_general" in traced()
+
+
+def test_a_lean_state_has_what_is_read_or_shown_and_plays_the_same():
+    def reset(key):
+        x = jax.random.uniform(key, (2,))
+        return {"x": x, "speed": x * 0, "cache": x @ jnp.ones((2, 9)), "drawn": x, "key": jax.random.key_data(key)}, x
+
+    def step(state, action):
+        key, drawn = jax.random.key_data(jax.random.split(jax.random.wrap_key_data(state["key"])))
+        speed = state["speed"] + action + 0.1 * jax.random.normal(jax.random.wrap_key_data(drawn), (2,))
+        x = state["x"] + speed
+        after = {"x": x, "speed": speed, "cache": x @ jnp.ones((2, 9)), "drawn": 2 * x, "key": key}
+        return after, wrappers.Single(x, -jnp.abs(x).sum(), x[0] > 3, {"far": jnp.abs(x).max()})
+
+    space = Box((2,))
+    light = wrappers.lean(reset, step, space, lambda state: state["drawn"])
+    plays, states = [], []
+    for one in ((reset, step), light):
+        begin, go_on = wrappers.restarting(*one, 4, space, time_limit=5, period=3)
+        state, timestep = jax.jit(begin)(jax.random.key(0))
+        plays.append([timestep])
+        for action in jnp.linspace(-0.5, 1.0, 12 * 8).reshape(12, 4, 2):
+            state, timestep = jax.jit(go_on)(state, action)
+            plays[-1].append(timestep)
+        states.append(state)
+    assert state.state["cache"] is None and state.fresh[0]["cache"] is None
+    np.testing.assert_array_equal(states[0].state["drawn"], state.state["drawn"])
+    for full, lean in zip(*plays, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, full, lean)
+    assert any(timestep.terminated.any() for timestep in plays[1]) and any(t.truncated.any() for t in plays[1])

@@ -83,3 +83,39 @@ def test_a_trace_can_be_mapped_and_closes_over_what_is_traced():
         assert jnp.allclose(row, run(scale, x))
     total = lambda scale: jaxprs.live(loose(scale), x, x)(x, x)["kept"].sum()  # noqa: E731
     assert jnp.allclose(jax.grad(total)(2.0), 4 * 81 * x.sum() / 2)  # of 81 (scale / 2)⁴ times the sum of x
+
+
+def test_what_a_step_reads_of_its_state_be_it_in_the_end():
+    state = {
+        "seen": jnp.zeros(3),  # the result
+        "behind": jnp.zeros(3),  # goes to `seen`, two steps before it is told
+        "looped": jnp.zeros(()),  # through a loop, to `behind`
+        "counter": jnp.zeros((), int),  # only to itself
+        "derived": jnp.zeros(2),  # written and never read
+        "swapped": jnp.zeros(()),  # to `other`, which leads back and nowhere else
+        "other": jnp.zeros(()),
+    }
+
+    def step(state, action):
+        total, _ = jax.lax.scan(lambda x, _: (x + state["looped"], None), state["behind"], None, length=2)
+        after = {
+            "seen": state["behind"] * 2,
+            "behind": total,
+            "looped": state["looped"] + action,
+            "counter": state["counter"] + 1,
+            "derived": state["seen"][:2] + action,
+            "swapped": state["other"],
+            "other": state["swapped"] + state["seen"].sum(),
+        }
+        return after, state["seen"] + action
+
+    read = jaxprs.carried(jax.jit(step), state, jnp.zeros(()))
+    assert dict(zip(sorted(state), read, strict=True)) == {
+        "seen": True,
+        "behind": True,
+        "looped": True,
+        "counter": False,
+        "derived": False,
+        "swapped": False,
+        "other": False,
+    }

@@ -187,6 +187,21 @@ def test_tree_that_is_a_vector_now_is_read_as_one(open_checkpointer, lead):
             checkpointer.restore({"count": jnp.int32(0), "mu": mu})
 
 
+class Actor(NamedTuple):
+    env_state: dict
+
+
+def test_what_environments_do_not_keep_any_more_is_left_behind(open_checkpointer):
+    checkpointer = open_checkpointer()
+    checkpointer.save(Actor({"read": jnp.ones(2), "derived": {"far": jnp.zeros(3), "near": jnp.ones(3)}}), 5, {})
+    assert checkpointer.wait()
+    restored, _ = checkpointer.restore(Actor({"read": jnp.zeros(2), "derived": {"far": None, "near": jnp.zeros(3)}}))
+    assert restored.env_state["derived"]["far"] is None
+    np.testing.assert_array_equal(restored.env_state["derived"]["near"], np.ones(3))
+    with pytest.raises(ConfigError, match="near"):  # what is not there at all is another matter
+        checkpointer.restore(Actor({"read": jnp.zeros(2), "derived": {"far": None}}))
+
+
 def test_restored_state_runs_without_compiling_again(open_checkpointer):
     checkpointer = open_checkpointer()
     save_all(checkpointer, 5)

@@ -146,9 +146,7 @@ def test_what_takes_longest_to_compile_is_traced_first_and_alone():
 
     stages = {name: telling(name, getattr(source.evaluate, name)) for name in ("deal", "play")}
     functions = {name: telling(name, getattr(source, name)) for name in ("init", "epoch")}
-    program.compile(
-        source._replace(**functions, evaluate=dataclasses.replace(source.evaluate, **stages)), mesh, seed=0
-    )
+    program.compile(source._replace(**functions, evaluate=dataclasses.replace(source.evaluate, **stages)), mesh, seed=0)
     # A beginning tells the shapes of the rest, and is not traced again.
     assert told == ["init", "init", "epoch", "epoch", "deal", "deal", "play", "play"]
 
