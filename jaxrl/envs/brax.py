@@ -72,7 +72,7 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     action = Box((env.action_size,))
     time_limit = math.ceil(config.episode_length / config.action_repeat)
     step = wrappers.repeat_action(step, config.action_repeat)
-    reset, step = wrappers.lean(reset, step, action, lambda state: state[1].pipeline_state.q)
+    reset, step = wrappers.lean(reset, step, action, lambda state: (state[0], state[1].pipeline_state.q))
     is_small = config.backend in SMALL
     reset_all, step_all = wrappers.restarting(reset, step, num_envs, action, time_limit, restarts, is_small=is_small)
     _, obs = jax.eval_shape(reset, jax.random.key(0))
