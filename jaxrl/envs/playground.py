@@ -79,7 +79,6 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     action = Box((env.action_size,))
     time_limit = math.ceil(episode_length / action_repeat)
     step = wrappers.repeat_action(step, action_repeat)
-    reset, step = wrappers.lean(reset, step, action, lambda state: (state[0], state[1].data.qpos))
     reset_all, step_all = wrappers.restarting(reset, step, num_envs, action, time_limit, restarts)
     _, obs = jax.eval_shape(reset, jax.random.key(0))
     return Environment(reset_all, step_all, Spec(num_envs, obs, action, time_limit, all_valid=True))

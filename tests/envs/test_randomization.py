@@ -45,7 +45,14 @@ def test_every_episode_plays_by_physics_of_its_own(user):
     base = np.asarray(raw.sys.gravity)
     raw_step = jax.jit(lambda gravity, state, action: _step(raw, gravity, state, action))
     action = jnp.full((NUM_ENVS, 1), 0.3)
-    own = [jax.tree.map(lambda x, i=i: x[i], state.state[1]) for i in range(NUM_ENVS)]
+    whole = jax.eval_shape(raw.reset, jax.random.PRNGKey(0))  # Brax's own step wants even what it does not read
+    full = jax.tree.map(
+        lambda x, like: jnp.zeros((NUM_ENVS, *like.shape), like.dtype) if x is None else x,
+        state.state[1],
+        whole,
+        is_leaf=lambda x: x is None,
+    )
+    own = [jax.tree.map(lambda x, i=i: x[i], full) for i in range(NUM_ENVS)]
     for _ in range(LENGTH):
         state, seen = step(state, action)
         own = [raw_step(gravity[i], own[i], action[i]) for i in range(NUM_ENVS)]
