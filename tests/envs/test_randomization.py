@@ -47,7 +47,7 @@ def test_every_episode_plays_by_physics_of_its_own(user):
     action = jnp.full((NUM_ENVS, 1), 0.3)
     whole = jax.eval_shape(raw.reset, jax.random.PRNGKey(0))  # Brax's own step wants even what it does not read
     full = jax.tree.map(
-        lambda x, like: jnp.zeros((NUM_ENVS, *like.shape), like.dtype) if x is None else x,
+        lambda x, like: jnp.zeros((NUM_ENVS, *like.shape), like.dtype) if x is None and like is not None else x,
         state.state[1],
         whole,
         is_leaf=lambda x: x is None,
