@@ -67,10 +67,10 @@ CONTRACTS = {
 
 def arguments(parser):
     """Adds the options."""
-    parser.add_argument("--num_envs", type=int, default=4096, help="environments")
-    parser.add_argument("--obs_size", type=int, default=48, help="numbers of an observation")
-    parser.add_argument("--action_size", type=int, default=12, help="numbers of an action")
-    parser.add_argument("--length", type=int, default=1000, help="steps of an episode")
+    parser.add_argument("--num_envs", type=report.count, default=4096, help="environments")
+    parser.add_argument("--obs_size", type=report.count, default=48, help="numbers of an observation")
+    parser.add_argument("--action_size", type=report.count, default=12, help="numbers of an action")
+    parser.add_argument("--length", type=report.count, default=1000, help="steps of an episode")
     parser.add_argument("--python", default=sys.executable, help="that runs the simulator of the last column")
     parser.add_argument("--device", default="cpu", help="of torch, such as cuda:0")
 

@@ -38,8 +38,8 @@ EPOCHS = 4  # of each way in a turn, of a run
 def arguments(parser):
     """Adds the options."""
     parser.add_argument("--env", default="ant", help="of Brax")
-    parser.add_argument("--num_envs", type=int, default=Problem("").num_envs, help="environments")
-    parser.add_argument("--turns", type=int, default=60, help="of each way")
+    parser.add_argument("--num_envs", type=report.count, default=Problem("").num_envs, help="environments")
+    parser.add_argument("--turns", type=report.count, default=60, help="of each way")
 
 
 def run(arguments) -> report.Result:

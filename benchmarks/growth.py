@@ -22,7 +22,7 @@ def arguments(parser):
     """Adds the options."""
     parser.add_argument("--env", nargs="+", default=["ant", "inverted_double_pendulum"], help="Brax environments")
     parser.add_argument("--backend", default=Problem("").backend, help="of Brax")
-    parser.add_argument("--num_envs", nargs="+", type=int, help="by default 64 to 4,096, with an accelerator to 65,536")
+    parser.add_argument("--num_envs", nargs="+", type=report.count, help="by default 64 to 4,096; on a GPU 65,536")
     turns.arguments(parser, SYSTEMS)
 
 

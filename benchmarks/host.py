@@ -26,7 +26,7 @@ PAIRS = {
 def arguments(parser):
     """Adds the options."""
     parser.add_argument("--suites", nargs="+", default=list(PAIRS), choices=PAIRS, metavar="SUITE", help="which")
-    parser.add_argument("--repeats", type=int, default=5, help="turns that each system takes")
+    parser.add_argument("--repeats", type=report.count, default=5, help="turns that each system takes")
     parser.add_argument("--seconds", type=float, default=10.0, help="the least time that one turn lasts")
     turns.python(parser)
 

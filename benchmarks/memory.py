@@ -23,7 +23,7 @@ TIMES = 4
 def arguments(parser):
     """Adds the options."""
     parser.add_argument("--env", default="inverted_double_pendulum", help="a Brax environment, or suite/name")
-    parser.add_argument("--epochs", type=int, default=50, help="epochs before the first look")
+    parser.add_argument("--epochs", type=report.count, default=50, help="epochs before the first look")
     parser.add_argument("--tolerance", type=float, default=0.03, help="growth that is allowed, as a share")
 
 

@@ -33,9 +33,9 @@ SPEED = "speed/env_steps_per_second"
 
 def arguments(parser):
     """Adds the options."""
-    parser.add_argument("--num_envs", type=int, default=512, help="environments of each process")
+    parser.add_argument("--num_envs", type=report.count, default=512, help="environments of each process")
     parser.add_argument("--seconds", type=float, default=20.0, help="that each run lasts, compiling included")
-    parser.add_argument("--turns", type=int, default=5, help="of each way")
+    parser.add_argument("--turns", type=report.count, default=5, help="of each way")
 
 
 def run(arguments) -> report.Result:

@@ -6,6 +6,7 @@ A benchmark is a module of this folder that exports
     run(arguments) -> Result      measures
 """
 
+import argparse
 import importlib.metadata
 import json
 import math
@@ -37,6 +38,17 @@ PACKAGES = (
     "gymnasium",
     "stable_baselines3",
 )
+
+
+def count(text: str) -> int:
+    """An option that is a whole number of at least 1, such as of turns; the type of it for argparse."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return number
 
 
 class Table(NamedTuple):

@@ -18,9 +18,9 @@ from benchmarks import report
 def arguments(parser):
     """Adds the options."""
     parser.add_argument("--env", default="brax/ant", help="suite/name")
-    parser.add_argument("--num_envs", type=int, default=256, help="environments")
-    parser.add_argument("--steps", type=int, default=256, help="that are timed at once")
-    parser.add_argument("--turns", type=int, default=9, help="of each")
+    parser.add_argument("--num_envs", type=report.count, default=256, help="environments")
+    parser.add_argument("--steps", type=report.count, default=256, help="that are timed at once")
+    parser.add_argument("--turns", type=report.count, default=9, help="of each")
 
 
 def run(arguments) -> report.Result:

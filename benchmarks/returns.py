@@ -29,9 +29,9 @@ def arguments(parser):
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=SYSTEMS, metavar="SYSTEM", help="which")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="one run each")
     parser.add_argument("--targets", nargs="+", type=float, default=[3000.0, 5000.0], help="mean returns")
-    parser.add_argument("--interval", type=int, default=327_680, help="env steps between evaluations, at least")
-    parser.add_argument("--episodes", type=int, default=128, help="of an evaluation")
-    parser.add_argument("--max_env_steps", type=int, default=50_000_000, help="after which a run ends in any case")
+    parser.add_argument("--interval", type=report.count, default=327_680, help="of env steps, between evaluations")
+    parser.add_argument("--episodes", type=report.count, default=128, help="of an evaluation")
+    parser.add_argument("--max_env_steps", type=report.count, default=50_000_000, help="at which it ends")
     parser.add_argument("--max_seconds", type=float, default=3600.0, help="of training, likewise")
     parser.add_argument(
         "--workdir", type=pathlib.Path, default=report.RESULTS / "returns", help="where the file of each run lies"

@@ -31,7 +31,7 @@ def arguments(parser):
     parser.add_argument("--env", nargs="+", default=["ant", "inverted_double_pendulum"], help="Brax environments")
     parser.add_argument("--backend", default=defaults.backend, help="of Brax")
     for size in SIZES:
-        parser.add_argument(f"--{size}", type=int, default=getattr(defaults, size), help="of the problem")
+        parser.add_argument(f"--{size}", type=report.count, default=getattr(defaults, size), help="of the problem")
     turns.arguments(parser, SYSTEMS)
     parser.add_argument("--purejaxrl", default="", metavar="PATH", help="a checkout of PureJaxRL")
 

@@ -29,10 +29,10 @@ def arguments(parser):
     defaults = Problem("")
     parser.add_argument("--env", default="ant", help="of Brax")
     parser.add_argument("--backend", default=defaults.backend, help="of Brax")
-    parser.add_argument("--num_envs", type=int, default=defaults.num_envs, help="of the problem")
+    parser.add_argument("--num_envs", type=report.count, default=defaults.num_envs, help="of the problem")
     parser.add_argument("--systems", nargs="+", default=SYSTEMS, choices=SYSTEMS, metavar="SYSTEM", help="which")
-    parser.add_argument("--repeats", type=int, default=3, help="cold and warm starts of each")
-    parser.add_argument("--compilations", type=int, default=8, help="of each part; a pair alone may be a fifth off")
+    parser.add_argument("--repeats", type=report.count, default=3, help="cold and warm starts of each")
+    parser.add_argument("--compilations", type=report.count, default=8, help="of each part; one may be a fifth off")
     parser.add_argument("--purejaxrl", default="", metavar="PATH", help="a checkout of PureJaxRL")
     turns.python(parser)
 

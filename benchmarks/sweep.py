@@ -18,9 +18,9 @@ from benchmarks import report
 def arguments(parser):
     """Adds the options."""
     parser.add_argument("--config", default=str(report.ROOT / "experiments" / "cartpole.py"), help="an experiment")
-    parser.add_argument("--seeds", type=int, default=16, help="S")
-    parser.add_argument("--iterations", type=int, default=10, help="of one epoch")
-    parser.add_argument("--turns", type=int, default=5, help="of each")
+    parser.add_argument("--seeds", type=report.count, default=16, help="S")
+    parser.add_argument("--iterations", type=report.count, default=10, help="of one epoch")
+    parser.add_argument("--turns", type=report.count, default=5, help="of each")
 
 
 def run(arguments) -> report.Result:

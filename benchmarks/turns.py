@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from benchmarks import worker
 from benchmarks.problem import Problem
-from benchmarks.report import Bars, Table, say
+from benchmarks.report import Bars, Table, count, say
 from benchmarks.systems import SYSTEMS, System
 
 ONE_THREAD = "_1_thread"  # at the end of a system's name: torch is often quicker so with small nets
@@ -24,7 +24,7 @@ class Contestant(NamedTuple):
 def arguments(parser, systems):
     """The options of a comparison, with the systems that it compares by default."""
     parser.add_argument("--systems", nargs="+", default=systems, choices=systems, metavar="SYSTEM", help="which")
-    parser.add_argument("--repeats", type=int, default=5, help="turns that each system takes")
+    parser.add_argument("--repeats", type=count, default=5, help="turns that each system takes")
     parser.add_argument("--seconds", type=float, default=5.0, help="the least time that one turn lasts")
     python(parser)
 

@@ -139,3 +139,10 @@ def test_every_benchmark_has_a_summary_and_its_own_options(name, capsys):
         entry.main([name, "--help"])
     shown = capsys.readouterr().out
     assert entry._module(name).__doc__.partition("\n")[0] in shown and "--no_history" in shown
+
+
+@pytest.mark.parametrize("words", ["speed --repeats 0", "start --compilations none", "growth --num_envs 64 -1"])
+def test_a_count_of_nothing_is_one_line_and_status_two(words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        entry.main(words.split())
+    assert capsys.readouterr().err.endswith("is not a whole number of at least 1\n")
