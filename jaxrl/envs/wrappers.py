@@ -191,7 +191,8 @@ def sometimes(when: Array, change: Callable, tree: PyTree, *rest: PyTree) -> PyT
     """`change(tree, *rest)` where `when` holds, else `tree`, and what is not wanted is not computed, also under vmap.
 
     A plain `jax.lax.cond` computes both sides once it is mapped. Here the copies are asked together: nothing is
-    computed unless one of them wants it, as seeds that go in step all do at the same time.
+    computed unless one of them wants it, as seeds that go in step all do at the same time. It also copies its operands,
+    on a GPU with two kernels for each leaf; a loop that turns once or not at all leaves the tree where it is.
 
     Args:
         when: [] bool.
@@ -200,8 +201,10 @@ def sometimes(when: Array, change: Callable, tree: PyTree, *rest: PyTree) -> PyT
     """
 
     @jax.custom_batching.custom_vmap
+    @jax.jit
     def choose(when, tree, *rest):
-        return jax.lax.cond(when, change, lambda tree, *rest: tree, tree, *rest)
+        turn = lambda wanted, tree: (jnp.zeros_like(wanted), change(tree, *rest))  # noqa: E731
+        return jax.lax.while_loop(lambda state: state[0], lambda state: turn(*state), (when, tree))[1]
 
     @choose.def_vmap
     def mapped(size, in_batched, when, tree, *rest):

@@ -63,7 +63,8 @@ def of(function: Callable, *arguments) -> Cost:
 
     What none of its results needs costs nothing, as the compiler leaves it out.
     A `scan` counts as often as it turns, a `while` once, as its turns are unknown, and a `cond` as its cheapest branch:
-    the dear one is what happens now and then, such as drawing initial states anew.
+    the dear one is what happens now and then. A `while` that ends itself in its first turn counts as none, for the same
+    reason; it is how initial states are drawn anew.
     """
     return _of_jaxpr(jaxprs.live(function, *arguments).closed.jaxpr)
 
@@ -78,6 +79,8 @@ def _of_equation(equation) -> Cost:
         return _of_jaxpr(params["jaxpr"].jaxpr).times(params["length"])
     if name == "cond":
         return min((_of_jaxpr(branch.jaxpr) for branch in params["branches"]), key=sum)
+    if name == "while" and _turns_once_or_never(params):
+        return Cost()
     inner = list(_inner(params))
     if inner:
         return sum(map(_of_jaxpr, inner), Cost())
@@ -94,6 +97,17 @@ def _of_equation(equation) -> Cost:
     if name.startswith(REDUCTIONS):
         size = sum(each.aval.size for each in equation.invars)
     return Cost(0.0, float(size), moved, *apart)
+
+
+def _turns_once_or_never(params) -> bool:
+    """Whether what such a loop asks is False from its first turn on."""
+    condition, body = params["cond_jaxpr"].jaxpr, params["body_jaxpr"].jaxpr
+    asked = [params["cond_nconsts"] + place for place, made in enumerate(body.outvars) if _is_false(made)]
+    return condition.outvars[0] in [condition.invars[place] for place in asked]
+
+
+def _is_false(made) -> bool:
+    return isinstance(made, core.Literal) and made.aval.shape == () and not made.val
 
 
 def _inner(params) -> Iterator[core.Jaxpr]:

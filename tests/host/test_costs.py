@@ -1,10 +1,13 @@
 """What functions compute, against counts by hand."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
 
+from jaxrl.envs import wrappers
 from jaxrl.host import costs
 
 
@@ -44,6 +47,18 @@ def test_of_branches_the_cheapest_counts():
         return jax.lax.cond(flag, lambda: x @ x @ x, lambda: x)
 
     assert costs.of(now_and_then, jnp.bool_(True), jnp.ones((4, 4))).products == 0
+
+
+def test_a_loop_that_ends_itself_is_what_happens_now_and_then_and_another_counts_once():
+    def turns(again, x):
+        return jax.lax.while_loop(lambda state: state[0], lambda state: (again(state[1]), state[1] @ x), (True, x))[1]
+
+    once = lambda x: costs.of(functools.partial(turns, lambda y: y[0, 0] < 9), x).products  # noqa: E731
+    never = lambda x: costs.of(functools.partial(turns, lambda y: False), x).products  # noqa: E731
+    x = jnp.ones((4, 4))
+    assert once(x) == 2 * 4**3 and never(x) == 0
+    drawn = functools.partial(wrappers.sometimes, jnp.bool_(True), lambda x: x @ x)
+    assert costs.of(drawn, x).products == costs.of(jax.vmap(drawn), jnp.ones((2, 4, 4))).products == 0
 
 
 def test_what_only_moves_numbers_computes_none():
