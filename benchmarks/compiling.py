@@ -1,4 +1,7 @@
-"""Compiles one part of a problem in a process of its own and prints how long it took: benchmarks.start calls it."""
+"""The parts of a problem that benchmarks compile, with their abstract arguments.
+
+As a program it compiles one part in a process of its own and prints how long that took: benchmarks.start calls it.
+"""
 
 import json
 import sys
@@ -11,12 +14,12 @@ import numpy as np
 from benchmarks.problem import Problem
 
 
-def epoch(problem, shared=True):
-    """jaxrl's epoch as training compiles it, and its arguments."""
+def epoch(problem, shared=True, mesh=None):
+    """jaxrl's epoch as training compiles it, by default for the first device, and its arguments."""
     from benchmarks.systems import jaxrl as system
     from jaxrl.host import program, sharding
 
-    mesh = sharding.mesh(jax.devices()[:1])
+    mesh = mesh or sharding.mesh(jax.devices()[:1])
     source = program.make(system.configure(problem, shared), mesh)
     hyper = jax.tree.map(np.float32, source.algorithm.hyper)
     state = jax.eval_shape(source.init, jnp.uint32(0), hyper)

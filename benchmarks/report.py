@@ -182,7 +182,7 @@ def remember(report: dict, path: pathlib.Path) -> None:
         "machine": f"{machine['cores']} cores, {machine['accelerator'] or machine['cpu']}",
         "load": [round(report["machine"]["load_average_before"][0], 2), round(report["load_average_after"][0], 2)],
         "benchmark": report["benchmark"],
-        "command": re.sub(r"(?<==)\S*/\S*", "PATH", report["command"]),  # of a `--python SYSTEM=PATH`
+        "command": re.sub(r"(?<=[= ])[^\s=]*/\S*", "PATH", report["command"]),  # also of a `--python SYSTEM=PATH`
         "failed": report["failed"],
         "ratios": {name: float(f"{ratio['value']:.4g}") for name, ratio in report["ratios"].items()},
     }

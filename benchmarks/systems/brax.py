@@ -3,6 +3,7 @@
 import functools
 import queue
 import threading
+from unittest import mock
 
 import jax
 import numpy as np
@@ -22,7 +23,11 @@ def make(problem, shared):
     """
     if shared:
         raise ValueError("Brax's PPO has separate policy and value nets only.")
+    step, _ = _start(problem.env_name, problem.backend, problem.env_steps_per_call, _settings(problem))
+    return step
 
+
+def _settings(problem):
     def settings(networks):
         return {
             "num_envs": problem.num_envs,
@@ -47,8 +52,30 @@ def make(problem, shared):
             ),
         }
 
-    step, _ = _start(problem.env_name, problem.backend, problem.env_steps_per_call, settings)
-    return step
+    return settings
+
+
+def epoch(problem):
+    """The function of one device that Brax's train() maps over devices as its epoch, and its abstract arguments."""
+
+    class Found(Exception):
+        pass
+
+    pmap = jax.pmap
+
+    def look(function, axis_name=None, **options):
+        def found(*arguments):
+            given = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), arguments)
+            raise Found(jax.jit(jax.vmap(function, axis_name=axis_name), donate_argnums=(0, 1)), given)
+
+        return found if function.__name__ == "training_epoch" else pmap(function, axis_name, **options)
+
+    with mock.patch.object(jax, "pmap", look):
+        try:
+            make(problem, False)()
+        except Found as found:
+            return found.args
+    raise RuntimeError("Brax trains in another way now: it maps no function of the name training_epoch.")
 
 
 def learn(seed, interval):

@@ -2,8 +2,7 @@
 
 XLA's own analysis counts the body of a loop once, and a rollout is a loop of loops; here a scan counts as often as it
 turns. Operations of matrices are exact. What the compiler fuses cannot be known here: bytes are those of every
-operation's inputs and outputs, an upper bound of what memory sees; kernels and their bytes are those of the operations
-that a GPU cannot fuse with each other, an estimate of what is left when all else has gone into one kernel before each.
+operation's inputs and outputs, an upper bound of what memory sees.
 """
 
 import math
@@ -37,8 +36,6 @@ MOVES = {
 }
 
 REDUCTIONS = ("reduce", "arg", "cum", "sort")
-# What stands in a kernel of its own, as products do: reductions, and what moves numbers by an index.
-APART = (*REDUCTIONS, "gather", "scatter")
 
 
 class Cost(NamedTuple):
@@ -47,8 +44,6 @@ class Cost(NamedTuple):
     products: float = 0.0  # floating-point operations of matrix products and convolutions, two a multiply-add
     others: float = 0.0  # elements computed by all other operations
     bytes: float = 0.0  # read and written, if nothing were fused
-    kernels: float = 0.0  # launched, if all that can be fused is: two for each of APART, what is fused and itself
-    kernel_bytes: float = 0.0  # read and written by these
 
     def __add__(self, other):
         return Cost(*map(sum, zip(self, other, strict=True)))
@@ -87,16 +82,15 @@ def _of_equation(equation) -> Cost:
     moved = sum(_bytes(each.aval) for each in [*equation.invars, *equation.outvars])
     size = sum(each.aval.size for each in equation.outvars)
     if name == "dot_general":
-        return Cost(2.0 * size * _contracted(equation), 0.0, moved, 2.0, 2 * moved)
+        return Cost(2.0 * size * _contracted(equation), 0.0, moved)
     if name == "conv_general_dilated":
         kernel, axes = equation.invars[1].aval, params["dimension_numbers"].rhs_spec
-        return Cost(2.0 * size * kernel.size / kernel.shape[axes[0]], 0.0, moved, 2.0, 2 * moved)
-    apart = (2.0, 2 * moved) if name.startswith(APART) else (0.0, 0.0)
+        return Cost(2.0 * size * kernel.size / kernel.shape[axes[0]], 0.0, moved)
     if name in MOVES:
-        return Cost(0.0, 0.0, moved, *apart)
+        return Cost(0.0, 0.0, moved)
     if name.startswith(REDUCTIONS):
         size = sum(each.aval.size for each in equation.invars)
-    return Cost(0.0, float(size), moved, *apart)
+    return Cost(0.0, float(size), moved)
 
 
 def _turns_once_or_never(params) -> bool:

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from benchmarks import growth, host, model, report, returns, speed, start, turns
+from benchmarks import ahead, compiling, growth, host, model, report, returns, speed, start, turns
 from benchmarks.problem import Problem
+from jaxrl.host import costs
 
 
 def options(module, *argv):
@@ -178,37 +179,28 @@ def test_starts_are_compared_turn_by_turn_and_compilations_counted():
     assert result.tables[0].rows[0] == ["jaxrl_shared", "20.0", "4.0", "0.20", "9.5", "2"]
 
 
-DEVICE = model.Device("slow", flops=100.0, bytes=10.0, launch=0.5)
-COST = {"products": 200.0, "kernel_bytes": 30.0, "kernels": 2.0}
-ROW = model.Row(Problem("ant", num_envs=10, unroll_length=10, iterations=1), 50.0, {"a": 10.0, "b": 12.5}, 2, 0.85)
+def test_the_model_adds_kernels_bytes_and_products():
+    device = model.Device(launch=0.5, bytes=10.0, flops=100.0)
+    assert device.seconds(ahead.Work(kernels=2, bytes=30, products=200)) == 2 * 0.5 + 30 / 10 + 200 / 100
 
 
-def test_the_model_adds_operations_bytes_and_launches():
-    assert model.seconds(COST, DEVICE) == 200 / 100 + 30 / 10 + 2 * 0.5
-
-
-def test_the_model_is_calibrated_by_what_peers_took_beside_the_physics():
-    # 100 env steps take the physics 2 s, a 10 s and b 8 s: 8 s and 6 s beside it, by the formula 6 s.
-    assert model.beside_physics(ROW, 10.0) == 8.0
-    assert model.calibrate([ROW], [COST], DEVICE) == pytest.approx((8 / 6 + 6 / 6) / 2)
-
-
-def test_the_share_of_the_physics_is_its_part_of_the_time():
-    assert model.share(ROW, 6.0) == 2.0 / (2.0 + 6.0)
-    assert model.share(ROW, 0.0) == 1.0
+def test_the_model_is_fitted_to_what_was_measured():
+    works = [ahead.Work(*work) for work in ((100, 1e3, 0), (200, 5e3, 1e4), (50, 9e3, 9e4), (300, 2e3, 5e4))]
+    device = model.Device(launch=0.5, bytes=10.0, flops=100.0)
+    assert model.fit(works, [device.seconds(work) for work in works]) == pytest.approx(device)
 
 
 @pytest.mark.slow
 def test_what_is_counted_beside_the_physics_is_the_nets():
     problem = Problem("inverted_double_pendulum", num_envs=8, unroll_length=4, num_minibatches=1, update_epochs=5)
-    cost = model.count(problem._replace(iterations=1), True)
+    problem = problem._replace(iterations=1)
+    parts = compiling.epoch(problem), compiling.physics(problem)
+    whole, physics = (costs.of(function, *given).products for function, given in parts)
     sizes = (8, *problem.hidden_sizes)
     trunk = 2 * sum(inputs * outputs for inputs, outputs in zip(sizes, sizes[1:], strict=False))
     # For each step once to act, in each of five passes three times (forward, gradients of weights and of what goes in;
     # not of the observation), and the values of final and last observations.
-    times = cost["products"] / (8 * 4 * trunk)
-    assert 15 < times < 18
-    assert 0 < cost["kernels"] < 2000
+    assert 15 < (whole - physics) / (8 * 4 * trunk) < 18
 
 
 def test_the_problem_counts_its_steps():
@@ -231,12 +223,17 @@ def test_infinite_times_are_no_json(tmp_path):
 
 
 def test_what_the_model_says_is_called_predicted(monkeypatch):
-    monkeypatch.setattr(model, "count", lambda problem, shared: COST | {"kernels": 1.0 if shared else 2.0})
+    works = {"physics": ahead.Work(10.0, 1e9, 1e9), "Brax PPO": ahead.Work(20.0, 2e9, 3e9)}
+    nets = {"shared": ahead.Work(15.0, 1e9, 2e9), "separate": ahead.Work(18.0, 2e9, 2e9)}
+    monkeypatch.setattr(ahead, "mesh", lambda: None)
+    monkeypatch.setattr(model, "count", lambda part, problem, mesh: (works | nets)[part])
+    monkeypatch.setattr(model, "fit", lambda works, seconds: model.Device(1.0, 1e8, 1e9))
     result = model.run(options(model))
-    assert len(result.ratios) == 2 * len(model.ROWS)
+    # The physics takes 10 + 10 + 1 s; with the nets it is 15 + 10 + 2 and 18 + 20 + 2.
+    assert [ratio.value for ratio in result.ratios.values()] == pytest.approx([21 / 27, 21 / 40] * 3)
     assert all(name.startswith("PREDICTED") for name in result.ratios)
     calibration, prediction = result.tables
-    assert [len(row) for row in calibration.rows] == [len(calibration.columns)] * 5
+    assert [len(row) for row in calibration.rows] == [len(calibration.columns)] * len(model.MEASURED)
     assert [len(row) for row in prediction.rows] == [len(prediction.columns)] * 6
     assert "PREDICTED" in prediction.title and "PREDICTED" in result.figures[0].title
 

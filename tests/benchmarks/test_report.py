@@ -76,10 +76,11 @@ def test_the_history_grows_by_a_line_a_run(finished, tmp_path):
     assert {"time", "commit", "machine", "command", "load"} <= set(line)
 
 
-def test_the_history_does_not_tell_where_a_python_lies(finished, tmp_path):
-    path = tmp_path / "history.jsonl"
-    report.remember(finished | {"command": "python -m benchmarks speed --python brax=/home/me/python --turns 3"}, path)
-    assert report.recall(path)[0]["command"] == "python -m benchmarks speed --python brax=PATH --turns 3"
+@pytest.mark.parametrize("option", ["--python brax={}", "--purejaxrl {}", "--json={}"])
+def test_the_history_does_not_tell_where_something_lies(option, finished, tmp_path):
+    path, command = tmp_path / "history.jsonl", f"python -m benchmarks speed {option} --turns 3"
+    report.remember(finished | {"command": command.format("/home/me/there")}, path)
+    assert report.recall(path)[0]["command"] == command.format("PATH")
 
 
 def test_the_history_puts_the_runs_of_a_ratio_below_each_other(finished, tmp_path):

@@ -14,7 +14,7 @@ from jaxrl.host import costs
 def test_a_product_is_two_operations_for_each_multiply_add():
     cost = costs.of(lambda a, b: a @ b, jnp.ones((8, 16)), jnp.ones((16, 4)))
     moved = 4 * (8 * 16 + 16 * 4 + 8 * 4)
-    assert cost == (2 * 8 * 16 * 4, 0, moved, 2, 2 * moved)
+    assert cost == (2 * 8 * 16 * 4, 0, moved)
 
 
 def test_a_loop_counts_as_often_as_it_turns_also_in_a_loop():
@@ -69,15 +69,6 @@ def test_what_only_moves_numbers_computes_none():
 @pytest.mark.parametrize("axis", [None, 0])
 def test_a_sum_computes_as_many_as_go_in(axis):
     assert costs.of(lambda x: jnp.sum(x, axis), jnp.ones((5, 7))).others == 35
-
-
-def test_what_is_computed_elementwise_is_fused_into_the_kernels_of_products_and_sums():
-    def three(x, w):
-        return jnp.sum(jnp.tanh(x @ w) * 2.0 + 1.0)[None] + jnp.zeros(4)[jnp.array([1])]
-
-    # A product, a sum and a gather, each with one kernel for what is fused before it.
-    cost = costs.of(three, jnp.ones((8, 16)), jnp.ones((16, 4)))
-    assert cost.kernels == 6 and cost.kernel_bytes < 2 * cost.bytes
 
 
 def test_what_no_result_needs_costs_nothing():
