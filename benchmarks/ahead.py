@@ -95,9 +95,10 @@ def mesh(target: str = H200):
         topology = topologies.get_topology_desc(platform="cuda", target_config=target, topology="1x1x1")
     except (NotImplementedError, RuntimeError):
         version = jax.__version__
+        packages = f"jax-cuda12-plugin=={version} jax-cuda12-pjrt=={version} nvidia-cuda-nvcc-cu12"
         raise SystemExit(
-            "error: XLA's compiler for CUDA is not there; pip install --no-deps --target runs/cuda "
-            f"jax-cuda12-plugin=={version} jax-cuda12-pjrt=={version} nvidia-cuda-nvcc-cu12; --compiler runs/cuda"
+            "error: XLA's compiler for CUDA is not there; install it by `pip install --no-deps --target runs/cuda "
+            f"{packages}`, and give --compiler runs/cuda"
         ) from None
     return jax.sharding.Mesh(np.array(topology.devices), (sharding.AXIS,))
 
