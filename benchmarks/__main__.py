@@ -39,7 +39,10 @@ def main(argv: list[str] | None = None) -> int:
         print(report.text(report.Result([report.history(report.recall(arguments.history, arguments.benchmark))])))
         return 0
     stamped = report.stamp(arguments.name, shlex.join(["python", "-m", "benchmarks", *argv]))
-    result = _module(arguments.name).run(arguments)
+    try:
+        result = _module(arguments.name).run(arguments)
+    except report.Refused as why:
+        return _refuse(str(why))
     print(f"\n{report.text(result)}", flush=True)
     finished = report.as_json(stamped, result)
     when = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")

@@ -10,6 +10,8 @@ import re
 import sys
 from typing import NamedTuple
 
+from benchmarks import report
+
 # What XLA has to know of an H200, as it is told in https://github.com/openxla/xla,
 # xla/backends/gpu/target_config/specs/h200.txtpb.
 H200 = """
@@ -83,7 +85,7 @@ def mesh(target: str = H200):
     """One device of the kind, which can be compiled for.
 
     Raises:
-        SystemExit: a line that says how to get XLA's compiler for CUDA, where it is not installed.
+        report.Refused: XLA's compiler for CUDA is not installed, and how to.
     """
     import jax
     import numpy as np
@@ -96,8 +98,8 @@ def mesh(target: str = H200):
     except (NotImplementedError, RuntimeError):
         version = jax.__version__
         packages = f"jax-cuda12-plugin=={version} jax-cuda12-pjrt=={version} nvidia-cuda-nvcc-cu12"
-        raise SystemExit(
-            "error: XLA's compiler for CUDA is not there; install it by `pip install --no-deps --target runs/cuda "
+        raise report.Refused(
+            "XLA's compiler for CUDA is not there; install it by `pip install --no-deps --target runs/cuda "
             f"{packages}`, and give --compiler runs/cuda"
         ) from None
     return jax.sharding.Mesh(np.array(topology.devices), (sharding.AXIS,))

@@ -40,6 +40,10 @@ PACKAGES = (
 )
 
 
+class Refused(Exception):
+    """What was asked for cannot be begun; a line that names the cure."""
+
+
 def count(text: str) -> int:
     """An option that is a whole number of at least 1, such as of turns; the type of it for argparse."""
     try:
@@ -182,7 +186,7 @@ def remember(report: dict, path: pathlib.Path) -> None:
         "machine": f"{machine['cores']} cores, {machine['accelerator'] or machine['cpu']}",
         "load": [round(report["machine"]["load_average_before"][0], 2), round(report["load_average_after"][0], 2)],
         "benchmark": report["benchmark"],
-        "command": re.sub(r"(?<=[= ])[^\s=]*/\S*", "PATH", report["command"]),  # also of a `--python SYSTEM=PATH`
+        "command": re.sub(r"(?<==)\S*/\S*|(?<= )[/~]\S*", "PATH", report["command"]),  # of `--python SYSTEM=PATH` too
         "failed": report["failed"],
         "ratios": {name: float(f"{ratio['value']:.4g}") for name, ratio in report["ratios"].items()},
     }

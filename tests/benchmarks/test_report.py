@@ -81,6 +81,8 @@ def test_the_history_does_not_tell_where_something_lies(option, finished, tmp_pa
     path, command = tmp_path / "history.jsonl", f"python -m benchmarks speed {option} --turns 3"
     report.remember(finished | {"command": command.format("/home/me/there")}, path)
     assert report.recall(path)[0]["command"] == command.format("PATH")
+    report.remember(finished | {"command": "python -m benchmarks restart --env brax/ant"}, path)
+    assert report.recall(path)[1]["command"] == "python -m benchmarks restart --env brax/ant"
 
 
 def test_the_history_puts_the_runs_of_a_ratio_below_each_other(finished, tmp_path):
