@@ -201,7 +201,6 @@ def sometimes(when: Array, change: Callable, tree: PyTree, *rest: PyTree) -> PyT
     """
 
     @jax.custom_batching.custom_vmap
-    @jax.jit
     def choose(when, tree, *rest):
         turn = lambda wanted, tree: (jnp.zeros_like(wanted), change(tree, *rest))  # noqa: E731
         return jax.lax.while_loop(lambda state: state[0], lambda state: turn(*state), (when, tree))[1]
