@@ -9,6 +9,8 @@ from jax.interpreters import partial_eval
 
 from jaxrl.types import PyTree
 
+INLINED = ("jit", "pjit")  # what is compiled with what is around it
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Traced:
@@ -56,6 +58,83 @@ def carried(step: Callable, state: PyTree, *inputs: PyTree) -> list[bool]:
         _, is_used = partial_eval.dce_jaxpr(closed.jaxpr, wanted)
         more = [known or used for known, used in zip(read, is_used[:size], strict=True)]
     return read
+
+
+def run(closed: core.ClosedJaxpr, operands: list, rule: Callable) -> list:
+    """The results of a jaxpr, each equation done by a rule; those of functions inlined in it too.
+
+    Args:
+        closed: the jaxpr.
+        operands: whatever the rule takes.
+        rule: (jaxpr, equation, operands) -> results.
+    """
+    return _results(closed.jaxpr, _through(closed.jaxpr, closed.jaxpr.eqns, _given(closed, operands), rule))
+
+
+def begun(
+    closed: core.ClosedJaxpr, constants: list, rule: Callable, is_early: Callable, is_cheap: Callable
+) -> Callable:
+    """`run` with the last operands to come: what the first suffice for is done now, where this is called.
+
+    Args:
+        closed, rule: of `run`.
+        constants: the first operands.
+        is_early: equation -> bool, whether it may be done now.
+        is_cheap: equation -> bool, whether it is done anew then for what is to be done then.
+
+    Returns:
+        The other operands -> results.
+    """
+    jaxpr, known, later = closed.jaxpr, _given(closed, constants), []
+    for equation in jaxpr.eqns:
+        is_ready = all(isinstance(atom, core.Literal) or atom in known for atom in equation.invars)
+        if is_now := is_ready and is_early(equation):
+            known = _through(jaxpr, [equation], known, rule)
+        if not is_now or is_cheap(equation):
+            later.append(equation)
+    rest = jaxpr.invars[len(constants) :]
+    return lambda *operands: _results(
+        jaxpr, _through(jaxpr, later, known | dict(zip(rest, operands, strict=True)), rule)
+    )
+
+
+def _given(closed, operands):
+    """What is known of a jaxpr with the first of its operands: variable -> operand."""
+    variables = closed.jaxpr.invars[: len(operands)]
+    return dict(zip([*closed.jaxpr.constvars, *variables], [*closed.consts, *operands], strict=True))
+
+
+def _through(jaxpr, equations, known, rule):
+    """What is known after some of the equations."""
+    known = dict(known)
+    for equation in equations:
+        operands = [_read(known, atom) for atom in equation.invars]
+        if equation.primitive.name in INLINED:
+            with jax.named_scope(equation.params["name"]):
+                results = run(equation.params["jaxpr"], operands, rule)
+        else:
+            results = rule(jaxpr, equation, operands)
+        known.update(zip(equation.outvars, results, strict=True))
+    return known
+
+
+def _results(jaxpr, known):
+    return [_read(known, atom) for atom in jaxpr.outvars]
+
+
+def _read(known, atom):
+    return atom.val if isinstance(atom, core.Literal) else known[atom]
+
+
+def alone(jaxpr, equation, operands: list) -> tuple[Callable, list]:
+    """One equation as a function, and its arguments: those operands that are no numbers of the jaxpr's own."""
+    given = {
+        variable: operand
+        for variable, operand in zip(equation.invars, operands, strict=True)
+        if not isinstance(variable, core.Literal)
+    }
+    one = jaxpr.replace(constvars=[], invars=list(given), outvars=equation.outvars, eqns=[equation])
+    return core.jaxpr_as_fun(core.ClosedJaxpr(one, ())), list(given.values())
 
 
 def of_scan(params: dict) -> tuple[int, int]:

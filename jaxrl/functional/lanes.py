@@ -21,7 +21,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend import core
 
 from jaxrl.functional import jaxprs
 from jaxrl.types import Array, PyTree
@@ -56,22 +55,12 @@ def vmap(function: Callable) -> Callable:
 
 def _run(closed, operands, size):
     """The results of a closed jaxpr; each operand and result is Lanes, or an array that is the same for all rows."""
-    jaxpr = closed.jaxpr
-    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *operands], strict=True))
-    read = lambda atom: atom.val if isinstance(atom, core.Literal) else known[atom]  # noqa: E731
-    for equation in jaxpr.eqns:
-        results = _equation(jaxpr, equation, [read(atom) for atom in equation.invars], size)
-        known.update(zip(equation.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+    return jaxprs.run(closed, operands, functools.partial(_equation, size))
 
 
-def _equation(jaxpr, equation, operands, size):
+def _equation(size, jaxpr, equation, operands):
     """The results of one equation of a jaxpr."""
-    name = equation.primitive.name
-    if name in INLINED:
-        with jax.named_scope(equation.params["name"]):
-            return _run(equation.params["jaxpr"], operands, size)
-    results = None
+    name, results = equation.primitive.name, None
     if any(isinstance(operand, Lanes) for operand in operands):
         rule = _alike if name in ALIKE else RULES.get(name, lambda *_: None)
         results = rule(equation, operands, size)
@@ -80,17 +69,11 @@ def _equation(jaxpr, equation, operands, size):
 
 def _by_jax(jaxpr, equation, operands):
     """As JAX does it, mapped over the last axes."""
-    given = {
-        variable: operand
-        for variable, operand in zip(equation.invars, operands, strict=True)
-        if not isinstance(variable, core.Literal)
-    }
-    alone = jaxpr.replace(constvars=[], invars=list(given), outvars=equation.outvars, eqns=[equation])
-    function = core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))
-    axes = [-1 if isinstance(operand, Lanes) else None for operand in given.values()]
+    function, given = jaxprs.alone(jaxpr, equation, operands)
+    axes = [-1 if isinstance(operand, Lanes) else None for operand in given]
     if all(axis is None for axis in axes):
-        return function(*given.values())
-    arrays = [operand.x if isinstance(operand, Lanes) else operand for operand in given.values()]
+        return function(*given)
+    arrays = [operand.x if isinstance(operand, Lanes) else operand for operand in given]
     return [Lanes(x) for x in jax.vmap(function, in_axes=axes, out_axes=-1)(*arrays)]
 
 
@@ -276,4 +259,3 @@ RULES = {
     "tile": _tile,
     "transpose": _transpose,
 }
-INLINED = ("jit", "pjit")  # what is compiled with what is around it
