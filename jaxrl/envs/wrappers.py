@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.envs import spaces
-from jaxrl.functional import jaxprs, lanes, shares
+from jaxrl.functional import hoist, jaxprs, lanes, shares
 from jaxrl.types import Array, Environment, Key, PyTree, Space, Timestep
 
 PERIOD = 32  # steps
@@ -74,7 +74,7 @@ def restarting(
 
     def draw(keys):
         def rows(keys):  # one map over all, however they stand
-            drawn = jax.vmap(reset)(keys.reshape(-1))
+            drawn = jax.vmap(fused(reset))(keys.reshape(-1))
             return jax.tree.map(lambda x: x.reshape(*keys.shape, *x.shape[1:]), drawn)
 
         return strong(shares.locally(rows, (0,), 0)(keys))
@@ -164,7 +164,7 @@ def together(step: Callable, is_small: bool = False) -> Callable:
         is_small: of `restarting`.
     """
     is_cpu = jax.default_backend() == "cpu"
-    all_at_once = lanes.vmap(step) if is_cpu and is_small else jax.vmap(step)
+    all_at_once = lanes.vmap(step) if is_cpu and is_small else jax.vmap(fused(step))
 
     def in_pieces(state, action):
         number = jax.tree.leaves(action)[0].shape[0]
@@ -177,6 +177,11 @@ def together(step: Callable, is_small: bool = False) -> Callable:
 
     # Physics may be calls that the compiler cannot share out by itself.
     return shares.locally(in_pieces if is_cpu else all_at_once, (0, 0), 0)
+
+
+def fused(function: Callable) -> Callable:
+    """The same function, on an accelerator in fewer kernels; a CPU is not the faster for it."""
+    return function if jax.default_backend() == "cpu" else hoist.hoisted(function)
 
 
 def piece(total_bytes: int, num_envs: int) -> int:

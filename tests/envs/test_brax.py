@@ -70,3 +70,21 @@ def test_a_step_with_the_environments_last_is_that_of_jax_vmap(backend, monkeypa
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["spring", "generalized"])
+def test_a_step_on_an_accelerator_is_that_of_a_cpu_without_scatters(backend, monkeypatch):
+    config = suite.default_config()
+    config.name, config.backend = "ant", backend
+    env = suite.make(config, 2)
+    state, _ = jax.jit(env.reset)(jax.random.key(0))
+    actions = jax.random.uniform(jax.random.key(1), (2, 8), minval=-1.0, maxval=1.0)
+    by_jax = lambda state, actions: jax.vmap(env.step.__wrapped__)(state.state, actions)[1]  # noqa: E731
+    elsewhere = lambda state, actions: env.step(state, actions)[1]  # noqa: E731
+    expected = jax.jit(by_jax)(state, actions)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    found = jax.jit(elsewhere)(state, actions)
+    np.testing.assert_allclose(found.final_obs, expected.obs, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found.reward, expected.reward, rtol=1e-4, atol=1e-4)
+    scatters = [str(jax.make_jaxpr(step)(state, actions)).count("= scatter") for step in (by_jax, elsewhere)]
+    assert scatters[0] >= 6 and scatters[1] <= scatters[0] // 4, scatters
