@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 import jax
+import numpy as np
 from jax.extend import core
 from jax.interpreters import partial_eval
 
@@ -26,11 +27,12 @@ class Traced:
 
 
 def live(function: Callable, *arguments: PyTree) -> Traced:
-    """The function, of arguments of such shapes, without what none of its results needs.
+    """The function, of arguments of such shapes, without what none of its results needs, and with nothing done twice.
 
     What a `while` loop's body closes over is carried through the loop, needed or not, and through those within: of an
     environment with a model of a hundred arrays, all of them. JAX clears up inside of a `scan`, but not of a `while`,
-    and the compiler takes its time to see it.
+    and the compiler takes its time to see it. Nor does JAX see that it is asked for the same thing again, as physics
+    asks for the same rotations; XLA does, after all the passes that cost by the instruction.
     """
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
     jaxpr, constants = closed.jaxpr, len(closed.consts)
@@ -39,7 +41,53 @@ def live(function: Callable, *arguments: PyTree) -> Traced:
     lean, is_needed = partial_eval.dce_jaxpr(whole, [True] * len(jaxpr.outvars), kept)
     needed = [constant for constant, needed in zip(closed.consts, is_needed[:constants], strict=True) if needed]
     lean = lean.replace(constvars=lean.invars[: len(needed)], invars=lean.invars[len(needed) :])
-    return Traced(core.ClosedJaxpr(lean, needed), shapes)
+    return Traced(core.ClosedJaxpr(_once(lean, {}), needed), shapes)
+
+
+def _once(jaxpr, done):
+    """The jaxpr without equations that do what one before has done, in functions and loops too.
+
+    Args:
+        jaxpr: whichever.
+        done: id of a jaxpr -> it, and what became of it: one that is called twice stays one.
+    """
+    made, same, equations = {}, {}, []
+    for equation in jaxpr.eqns:
+        invars = [atom if isinstance(atom, core.Literal) else same.get(atom, atom) for atom in equation.invars]
+        params = {name: _once_within(param, done) for name, param in equation.params.items()}
+        equation = equation.replace(invars=invars, params=params)
+        options = [(name, type(params[name]), params[name]) for name in sorted(params)]
+        what = (equation.primitive, equation.ctx, *map(_what, invars), *options)
+        try:
+            before = None if equation.effects else made.setdefault(what, equation)
+        except TypeError:  # a parameter that cannot be compared
+            before = None
+        pairs = [] if before is None else list(zip(equation.outvars, before.outvars, strict=True))
+        if before is None or before is equation or any(isinstance(other, core.DropVar) for _, other in pairs):
+            equations.append(equation)
+        else:
+            same.update(pairs)
+    outvars = [atom if isinstance(atom, core.Literal) else same.get(atom, atom) for atom in jaxpr.outvars]
+    return jaxpr.replace(eqns=equations, outvars=outvars)
+
+
+def _once_within(param, done):
+    """A parameter of an equation, with nothing done twice in the jaxprs that it has."""
+    if type(param) is tuple:
+        return tuple(_once_within(each, done) for each in param)
+    if isinstance(param, core.Jaxpr) and param.effects or not isinstance(param, core.Jaxpr | core.ClosedJaxpr):
+        return param
+    if id(param) not in done:
+        once = _once(getattr(param, "jaxpr", param), done)
+        done[id(param)] = param, once if isinstance(param, core.Jaxpr) else core.ClosedJaxpr(once, param.consts)
+    return done[id(param)][1]
+
+
+def _what(atom):
+    """Which value an operand is: variables are themselves, and numbers are equal to the bit."""
+    if not isinstance(atom, core.Literal):
+        return atom
+    return atom.aval.dtype, atom.aval.shape, atom.aval.weak_type, np.asarray(atom.val, atom.aval.dtype).tobytes()
 
 
 def carried(step: Callable, state: PyTree, *inputs: PyTree) -> list[bool]:

@@ -104,3 +104,12 @@ def some_rows():
 def leaves(tree):
     """Shapes and types."""
     return [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
+
+
+def names(jaxpr):
+    """Of all operations of a jaxpr, in loops and functions too."""
+    for equation in jaxpr.eqns:
+        yield equation.primitive.name
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "jaxpr")):
+            if hasattr(inner, "jaxpr"):
+                yield from names(inner.jaxpr)

@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 from jaxrl.functional import hoist
-from tests.functional.functions import FUNCTIONS, leaves, some_rows
+from tests.functional.functions import FUNCTIONS, leaves, names, some_rows
 
 PARENTS = np.array([3, 0, 3, 3, 4, 1])  # of six bodies
 
@@ -97,15 +97,6 @@ def added(size, which, rows):
 def given():
     random = np.random.default_rng(0)
     return random.normal(size=(6, 2)).astype(np.float32), random.normal(size=6).astype(np.float32), np.int32(2)
-
-
-def names(jaxpr):
-    """Of all operations, in loops and functions too."""
-    for equation in jaxpr.eqns:
-        yield equation.primitive.name
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "jaxpr")):
-            if hasattr(inner, "jaxpr"):
-                yield from names(inner.jaxpr)
 
 
 def made(function, *arguments):

@@ -1,7 +1,12 @@
+import collections
+
 import jax
 import jax.numpy as jnp
+import numpy as np
+import pytest
 
 from jaxrl.functional import jaxprs
+from tests.functional.functions import FUNCTIONS, names, some_rows
 
 
 def test_a_scan_tells_its_constants_from_its_carry():
@@ -119,3 +124,95 @@ def test_what_a_step_reads_of_its_state_be_it_in_the_end():
         "swapped": False,
         "other": False,
     }
+
+
+def done(function, *arguments):
+    """How often each operation is done."""
+    return collections.Counter(names(jaxprs.live(function, *arguments).closed.jaxpr))
+
+
+def twice(x):
+    return jnp.sin(2.0 * x) + jnp.sin(2.0 * x)
+
+
+X = jnp.arange(3.0)
+TWICE = {
+    "by itself": (twice, 1),
+    "in a function": (lambda x: jax.jit(twice)(x), 1),
+    "in a function called twice": (lambda x: jax.jit(twice)(x) * jax.jit(twice)(x), 1),
+    "in a scan": (lambda x: jax.lax.scan(lambda c, _: (twice(c), c), x, None, length=2), 1),
+    "in a loop": (lambda x: jax.lax.while_loop(lambda c: twice(c).sum() > 1, lambda c: twice(c), x), 2),
+    "in branches": (lambda x: jax.lax.cond(x[0] > 0, twice, lambda x: x * twice(x), x), 2),
+    "in what is mapped in its own way": (lambda x: jax.custom_batching.sequential_vmap(twice)(x), 1),
+    "with keys": (lambda x: x + jax.random.normal(jax.random.key(0)) + jax.random.normal(jax.random.key(0)), 0),
+}
+OTHER = {
+    "a number of another sign": (lambda x: (x * 0.0, x * -0.0), "mul"),
+    "a number of another type": (lambda x: (jnp.full(3, 1), jnp.full(3, True), jnp.full(3, 1.0)), "broadcast_in_dim"),
+    "another option": (lambda x: (jnp.sum(x[None], 0), jnp.sum(x[None], 1)), "reduce_sum"),
+    "another order": (lambda x: (x - x[::-1], x[::-1] - x), "sub"),
+    "another key": (lambda x: [jax.random.bits(jax.random.key(i)) for i in range(2)], "random_bits"),
+}
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_nothing_is_done_twice(name):
+    function, times = TWICE[name]
+    operations = done(function, X)
+    assert operations["sin"] == times
+    assert operations["random_bits"] == (name == "with keys")
+    with jax.debug_key_reuse(False):
+        jax.tree.map(np.testing.assert_array_equal, jaxprs.live(function, X)(X), function(X))
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_what_is_not_the_same_is_done(name):
+    function, operation = OTHER[name]
+    expected = function(X)
+    assert done(function, X)[operation] == len(expected)
+    for one, other in zip(jaxprs.live(function, X)(X), expected, strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(jnp.signbit(one.astype(float)), jnp.signbit(other.astype(float)))
+
+
+def test_a_function_called_with_this_and_that_stays_one():
+    inner = jax.jit(twice)
+    calls = [
+        equation.params["jaxpr"]
+        for equation in jaxprs.live(lambda x: inner(x) + inner(x + 1) + inner(x), X).closed.jaxpr.eqns
+        if "jaxpr" in equation.params
+    ]
+    assert len(calls) == 2 and calls[0] is calls[1]
+
+
+def test_what_says_something_says_it_as_often_as_it_is_asked():
+    said = []
+
+    def function(x):
+        for _ in range(2):
+            jax.debug.callback(lambda x: said.append(float(x)), x.sum())
+        return x
+
+    jaxprs.live(function, X)(X)
+    jax.effects_barrier()
+    assert said == [3.0, 3.0]
+
+
+def test_a_result_that_the_first_of_two_drops_is_there_for_the_second():
+    def function(x):
+        loop = lambda: jax.lax.scan(lambda c, _: (c + x, c * 2), x, None, length=2)  # noqa: E731
+        return loop()[0], loop()
+
+    for one, other in zip(*map(jax.tree.leaves, (jaxprs.live(function, X)(X), function(X))), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_what_is_done_once_is_what_it_was(name):
+    function, row = FUNCTIONS[name], [x[3] for x in some_rows()]
+    expected, found = jax.jit(function)(*row), jaxprs.live(function, *row)(*row)
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-6)
