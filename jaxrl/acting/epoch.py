@@ -36,7 +36,7 @@ def make(env: Environment, algorithm: Algorithm) -> tuple[Callable, Callable]:
 
     def epoch(state: TrainState, num_iterations: Array) -> tuple[TrainState, vectors.Row]:
         finished = statistics.nothing(num_envs)
-        iteration = jaxprs.live(iterate, state, finished)
+        iteration = jaxprs.ready(iterate, state, finished)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), iteration.shapes[2])
 
         def body(_, carry):

@@ -35,7 +35,7 @@ def hoisted(function: Callable) -> Callable:
     """
 
     def sooner(*arguments: PyTree) -> PyTree:
-        traced = jaxprs.live(function, *arguments)
+        traced = jaxprs.once(jaxprs.live(function, *arguments))
         results = jaxprs.run(traced.closed, jax.tree.leaves(arguments), _equation)
         return jax.tree.unflatten(jax.tree.structure(traced.shapes), map(jnp.asarray, results))
 

@@ -27,12 +27,11 @@ class Traced:
 
 
 def live(function: Callable, *arguments: PyTree) -> Traced:
-    """The function, of arguments of such shapes, without what none of its results needs, and with nothing done twice.
+    """The function, of arguments of such shapes, without what none of its results needs.
 
     What a `while` loop's body closes over is carried through the loop, needed or not, and through those within: of an
     environment with a model of a hundred arrays, all of them. JAX clears up inside of a `scan`, but not of a `while`,
-    and the compiler takes its time to see it. Nor does JAX see that it is asked for the same thing again, as physics
-    asks for the same rotations; XLA does, after all the passes that cost by the instruction.
+    and the compiler takes its time to see it.
     """
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
     jaxpr, constants = closed.jaxpr, len(closed.consts)
@@ -41,7 +40,22 @@ def live(function: Callable, *arguments: PyTree) -> Traced:
     lean, is_needed = partial_eval.dce_jaxpr(whole, [True] * len(jaxpr.outvars), kept)
     needed = [constant for constant, needed in zip(closed.consts, is_needed[:constants], strict=True) if needed]
     lean = lean.replace(constvars=lean.invars[: len(needed)], invars=lean.invars[len(needed) :])
-    return Traced(core.ClosedJaxpr(_once(lean, {}), needed), shapes)
+    return Traced(core.ClosedJaxpr(lean, needed), shapes)
+
+
+def once(traced: Traced) -> Traced:
+    """The same function with nothing done twice.
+
+    JAX does not see that it is asked for the same thing again, as physics asks for the same rotations. XLA does, but
+    for CPUs it does after all the passes that cost by the instruction.
+    """
+    return Traced(core.ClosedJaxpr(_once(traced.closed.jaxpr, {}), traced.closed.consts), traced.shapes)
+
+
+def ready(function: Callable, *arguments: PyTree) -> Traced:
+    """`live`, as it is compiled best: for a CPU `once`, and not for a GPU, where what several use is less fused."""
+    traced = live(function, *arguments)
+    return once(traced) if jax.default_backend() == "cpu" else traced
 
 
 def _once(jaxpr, done):

@@ -45,7 +45,7 @@ def vmap(function: Callable) -> Callable:
         leaves, structure = jax.tree.flatten(arguments)
         [size] = {leaf.shape[0] for leaf in leaves}
         row = structure.unflatten([jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for leaf in leaves])
-        traced = jaxprs.live(function, *row)
+        traced = jaxprs.once(jaxprs.live(function, *row))
         results = _run(traced.closed, [Lanes(jnp.moveaxis(leaf, 0, -1)) for leaf in leaves], size)
         rows = [jnp.moveaxis(_spread(result, size), -1, 0) for result in results]
         return jax.tree.unflatten(jax.tree.structure(traced.shapes), rows)

@@ -109,7 +109,7 @@ def make(
             action, carry = choose(agent, play, act_key)
             return go_on(play, carry, *env.step(play.env_state, action))
 
-        return report(jax.lax.while_loop(goes_on, jaxprs.live(step, first), first))
+        return report(jax.lax.while_loop(goes_on, jaxprs.ready(step, first), first))
 
     choose_now, go_on_now = jax.jit(choose), jax.jit(go_on)
 

@@ -126,9 +126,13 @@ def test_what_a_step_reads_of_its_state_be_it_in_the_end():
     }
 
 
+def once(function, *arguments):
+    return jaxprs.once(jaxprs.live(function, *arguments))
+
+
 def done(function, *arguments):
     """How often each operation is done."""
-    return collections.Counter(names(jaxprs.live(function, *arguments).closed.jaxpr))
+    return collections.Counter(names(once(function, *arguments).closed.jaxpr))
 
 
 def twice(x):
@@ -162,7 +166,7 @@ def test_nothing_is_done_twice(name):
     assert operations["sin"] == times
     assert operations["random_bits"] == (name == "with keys")
     with jax.debug_key_reuse(False):
-        jax.tree.map(np.testing.assert_array_equal, jaxprs.live(function, X)(X), function(X))
+        jax.tree.map(np.testing.assert_array_equal, once(function, X)(X), function(X))
 
 
 @pytest.mark.parametrize("name", OTHER)
@@ -170,7 +174,7 @@ def test_what_is_not_the_same_is_done(name):
     function, operation = OTHER[name]
     expected = function(X)
     assert done(function, X)[operation] == len(expected)
-    for one, other in zip(jaxprs.live(function, X)(X), expected, strict=True):
+    for one, other in zip(once(function, X)(X), expected, strict=True):
         assert one.dtype == other.dtype
         np.testing.assert_array_equal(one, other)
         np.testing.assert_array_equal(jnp.signbit(one.astype(float)), jnp.signbit(other.astype(float)))
@@ -180,7 +184,7 @@ def test_a_function_called_with_this_and_that_stays_one():
     inner = jax.jit(twice)
     calls = [
         equation.params["jaxpr"]
-        for equation in jaxprs.live(lambda x: inner(x) + inner(x + 1) + inner(x), X).closed.jaxpr.eqns
+        for equation in once(lambda x: inner(x) + inner(x + 1) + inner(x), X).closed.jaxpr.eqns
         if "jaxpr" in equation.params
     ]
     assert len(calls) == 2 and calls[0] is calls[1]
@@ -194,7 +198,7 @@ def test_what_says_something_says_it_as_often_as_it_is_asked():
             jax.debug.callback(lambda x: said.append(float(x)), x.sum())
         return x
 
-    jaxprs.live(function, X)(X)
+    once(function, X)(X)
     jax.effects_barrier()
     assert said == [3.0, 3.0]
 
@@ -204,15 +208,22 @@ def test_a_result_that_the_first_of_two_drops_is_there_for_the_second():
         loop = lambda: jax.lax.scan(lambda c, _: (c + x, c * 2), x, None, length=2)  # noqa: E731
         return loop()[0], loop()
 
-    for one, other in zip(*map(jax.tree.leaves, (jaxprs.live(function, X)(X), function(X))), strict=True):
+    for one, other in zip(*map(jax.tree.leaves, (once(function, X)(X), function(X))), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_what_is_done_once_is_what_it_was(name):
     function, row = FUNCTIONS[name], [x[3] for x in some_rows()]
-    expected, found = jax.jit(function)(*row), jaxprs.live(function, *row)(*row)
+    expected, found = jax.jit(function)(*row), once(function, *row)(*row)
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         assert one.dtype == other.dtype
         np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-6)
+
+
+def test_a_cpu_is_given_it_once_and_others_as_it_was(monkeypatch):
+    number = lambda: list(names(jaxprs.ready(twice, X).closed.jaxpr)).count("sin")  # noqa: E731
+    assert number() == 1
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert number() == 2
