@@ -25,6 +25,7 @@ from jaxrl.types import PyTree
 
 TERMS = 8  # that are added to one row; of more a scatter is made
 LARGEST = 4096  # elements of what is worked out sooner
+SMALL, SPARSE = 512, 8  # elements of an array that is written as a whole, or so many times those that are put there
 
 
 def hoisted(function: Callable) -> Callable:
@@ -151,6 +152,8 @@ def _scatter(equation, operands, known):
     others = [updates.aval.shape[axis] for axis in window]
     if index is None or not _is_of_rows(equation, numbers, numbers.inserted_window_dims, axes, others):
         return None
+    if x.size > max(SMALL, SPARSE * updates.aval.size):  # little of it changes, in place
+        return None
     old, new = _to_front(x, axes), _to_front(operands[2], _others(updates, window))
     which = _which(equation, index, axes)
     layers = _layers(which, len(old))
@@ -184,10 +187,11 @@ def _which(equation, index, axes) -> np.ndarray:
 
 def _layers(which, size) -> np.ndarray:
     """[L, R]: the first of the [K] that mean each of R rows, the second, ...; -1 where there is none any more."""
-    found = [np.flatnonzero(which == row) for row in range(size)]
-    layers = np.full((max(map(len, found), default=0), size), -1)
-    for row, each in enumerate(found):
-        layers[: len(each), row] = each
+    order = np.argsort(which, kind="stable")
+    rows = which[order]
+    layer, is_there = np.arange(len(rows)) - np.searchsorted(rows, rows), rows >= 0
+    layers = np.full((layer[is_there].max(initial=-1) + 1, size), -1)
+    layers[layer[is_there], rows[is_there]] = order[is_there]
     return layers
 
 

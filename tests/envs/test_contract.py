@@ -153,6 +153,22 @@ def test_the_same_key_plays_the_same_and_another_does_not(played):
     assert not equal(steps.obs, play(jax.random.key(1))[1].obs).all()
 
 
+def test_an_accelerator_plays_the_same(played, monkeypatch):
+    _, play, first, steps = played
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")  # where `wrappers.fused` is not the function itself
+    anew = jax.jit(play.__wrapped__) if hasattr(play, "__wrapped__") else play
+    found = anew(jax.random.key(0))
+    for one, other in zip(*map(jax.tree.leaves, (found[0], first)), strict=True):
+        close(one, other)
+    for one, other in zip(*map(jax.tree.leaves, (found[1], steps)), strict=True):
+        close(one[:3], other[:3])  # before rounding can make another game of it
+
+
+def close(one, other):
+    assert one.dtype == other.dtype
+    np.testing.assert_allclose(np.asarray(one, float), np.asarray(other, float), rtol=1e-3, atol=1e-3)
+
+
 def test_the_agents_of_one_environment_end_their_episodes_together(played):
     env, _, _, steps = played
     for end in (steps.terminated, steps.truncated):

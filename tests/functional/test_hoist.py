@@ -68,6 +68,10 @@ LEFT = {
         lambda x, y, n: jnp.zeros(2).at[jnp.zeros(12, jnp.int32)].add(x.ravel()),
         lambda x, y, n: np.array([x.sum(), 0]),
     ),
+    "to a little of much": (
+        lambda x, y, n: jnp.zeros((hoist.SMALL + 1, 2)).at[jnp.array([3, 3])].add(x[:2]),
+        lambda x, y, n: added(hoist.SMALL + 1, [3, 3], x[:2]),
+    ),
     "where an argument says": (lambda x, y, n: x.at[n].add(1.0), lambda x, y, n: x + (np.arange(6) == n)[:, None]),
     "the larger": (
         lambda x, y, n: y.at[jnp.array([1, 2])].max(0.5),
