@@ -197,9 +197,9 @@ def _layers(which, size) -> np.ndarray:
 
 def _taken(rows, which):
     """[K, ...]: the rows with these numbers, and 0 for -1."""
+    there, is_there = np.flatnonzero(which >= 0), (which >= 0).reshape(-1, *[1] * (rows.ndim - 1))
     if isinstance(rows, np.ndarray):
-        return rows[which]
-    there = np.flatnonzero(which >= 0)
+        return np.where(is_there, rows[which], np.zeros((), rows.dtype))
     if not there.size:
         return jnp.zeros((len(which), *rows.shape[1:]), rows.dtype)
     first, last = there[0], there[-1]
@@ -207,9 +207,7 @@ def _taken(rows, which):
         part = rows[which[first] : which[last] + 1]
         return jnp.pad(part, [(first, len(which) - 1 - last), *[(0, 0)] * (rows.ndim - 1)])
     taken = jnp.take(rows, np.maximum(which, 0), axis=0, mode="clip")
-    if there.size == len(which):
-        return taken
-    return jnp.where((which >= 0).reshape(-1, *[1] * (rows.ndim - 1)), taken, jnp.zeros((), rows.dtype))
+    return taken if there.size == len(which) else jnp.where(is_there, taken, jnp.zeros((), rows.dtype))
 
 
 def _to_front(x, axes):

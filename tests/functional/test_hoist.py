@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given as whatever
+from hypothesis import strategies as draw
 from jax import lax
 
 from jaxrl.functional import hoist
@@ -38,6 +40,14 @@ BODIES = {
     "added to pairs": (
         lambda x, y, n: x.at[jnp.array([0, 0, 5]), jnp.array([1, 1, 0])].add(y[:3]),
         lambda x, y, n: x + added(12, [1, 1, 10], y[:3]).reshape(6, 2),
+    ),
+    "counted": (
+        lambda x, y, n: jnp.zeros(5, jnp.int32).at[jnp.array(PARENTS)].add(jnp.arange(6, dtype=jnp.int32)),
+        lambda x, y, n: np.array([1, 5, 0, 0 + 2 + 3, 4]),
+    ),
+    "put among numbers": (
+        lambda x, y, n: jnp.arange(4, dtype=jnp.int32).at[jnp.array([3, 1])].set(jnp.array([7, 8])),
+        lambda x, y, n: np.array([0, 8, 2, 7]),
     ),
     "put": (
         lambda x, y, n: x.at[jnp.array([2, 0])].set(x[3:5]),
@@ -131,6 +141,33 @@ def test_other_scatters_are_left(name, given):
 def test_what_is_not_known_is_taken_as_ever(name, given):
     function, by_hand = ELSEWHERE[name]
     np.testing.assert_array_equal(made(function, *given)[1], by_hand(*given))
+
+
+@whatever(
+    which=draw.lists(draw.integers(-7, 7), min_size=1, max_size=9),
+    is_across=draw.booleans(),
+    is_known=draw.booleans(),
+    mode=draw.sampled_from(["drop", "clip", "fill"]),
+    kind=draw.sampled_from([np.float32, np.int32]),
+)
+def test_any_rows_are_those_that_jax_takes_and_adds_to(which, is_across, is_known, mode, kind):
+    x = np.arange(15).reshape(3, 5).astype(kind)
+    length = x.shape[is_across]
+    new = np.arange(1, 1 + x.size // length * len(which)).reshape(len(which), -1).astype(kind)
+    place = (slice(None), np.array(which)) if is_across else np.array(which)
+    places = np.clip([number + length * (number < 0) for number in which], 0, length - 1)
+    is_clear = len(set(places)) == len(which)  # what is put at one place twice may be either
+
+    def function(x, new):
+        new = jnp.asarray(known if is_known else new)
+        new = new.T if is_across else new
+        put = x.at[place].set(new, mode=mode) if is_clear else x
+        return x.at[place].add(new, mode=mode), x.at[place].get(mode=mode, fill_value=9), put
+
+    known = new
+    expected, found = jax.jit(function)(x, new), jax.jit(hoist.hoisted(function))(x, new)
+    assert leaves(found) == leaves(expected)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
