@@ -251,7 +251,7 @@ def _begun(closed, constants):
     """What a loop does in a turn; what is the same in all of them is done here."""
 
     def is_early(equation):
-        return not equation.effects and sum(atom.aval.size for atom in equation.outvars) <= LARGEST
+        return jaxprs.is_pure(equation) and sum(atom.aval.size for atom in equation.outvars) <= LARGEST
 
     return jaxprs.begun(closed, constants, _equation, is_early, lambda equation: equation.primitive.name in VIEWS)
 

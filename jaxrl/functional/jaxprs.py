@@ -11,6 +11,7 @@ from jax.interpreters import partial_eval
 from jaxrl.types import PyTree
 
 INLINED = ("jit", "pjit")  # what is compiled with what is around it
+NEVER_THE_SAME = ("rng_uniform",)  # draws anew each time, and has no effect by which JAX would know
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,6 +59,11 @@ def ready(function: Callable, *arguments: PyTree) -> Traced:
     return once(traced) if jax.default_backend() == "cpu" else traced
 
 
+def is_pure(equation) -> bool:
+    """Whether doing it once, or once more, is all the same."""
+    return not equation.effects and equation.primitive.name not in NEVER_THE_SAME
+
+
 def _once(jaxpr, done):
     """The jaxpr without equations that do what one before has done, in functions and loops too.
 
@@ -73,7 +79,7 @@ def _once(jaxpr, done):
         options = [(name, type(params[name]), params[name]) for name in sorted(params)]
         what = (equation.primitive, equation.ctx, *map(_what, invars), *options)
         try:
-            before = None if equation.effects else made.setdefault(what, equation)
+            before = made.setdefault(what, equation) if is_pure(equation) else None
         except TypeError:  # a parameter that cannot be compared
             before = None
         pairs = [] if before is None else list(zip(equation.outvars, before.outvars, strict=True))

@@ -266,6 +266,12 @@ def test_what_says_something_says_it_in_every_turn():
     assert len(said) == 3
 
 
+def test_what_draws_without_a_key_draws_in_every_turn():
+    function = lambda x: lax.scan(lambda x, _: (x, lax.rng_uniform(0.0, 1.0, (3,))), x, None, length=2)[1]  # noqa: E731
+    one, other = jax.jit(hoist.hoisted(function))(1.0)
+    assert not np.array_equal(one, other)
+
+
 def test_large_things_are_not_made_before_a_loop():
     def function(x):
         return lax.fori_loop(0, 3, lambda i, x: x + jnp.cos(jnp.full(hoist.LARGEST + 1, 2.0))[:2], x)

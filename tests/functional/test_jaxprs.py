@@ -203,6 +203,12 @@ def test_what_says_something_says_it_as_often_as_it_is_asked():
     assert said == [3.0, 3.0]
 
 
+def test_what_draws_without_a_key_draws_as_often_as_it_is_asked():
+    function = lambda x: [jax.lax.rng_uniform(0.0, 1.0, (3,)) + x for _ in range(2)]  # noqa: E731
+    one, other = once(function, X)(X)
+    assert not np.array_equal(one, other)
+
+
 def test_a_result_that_the_first_of_two_drops_is_there_for_the_second():
     def function(x):
         loop = lambda: jax.lax.scan(lambda c, _: (c + x, c * 2), x, None, length=2)  # noqa: E731
