@@ -60,8 +60,10 @@ def ready(function: Callable, *arguments: PyTree) -> Traced:
 
 
 def is_pure(equation) -> bool:
-    """Whether doing it once, or once more, is all the same."""
-    return not equation.effects and equation.primitive.name not in NEVER_THE_SAME
+    """Whether doing it once, or once more, is all the same, of a function or loop with all that is in it."""
+    if equation.effects or equation.primitive.name in NEVER_THE_SAME:
+        return False
+    return all(is_pure(inner) for jaxpr in core.jaxprs_in_params(equation.params) for inner in jaxpr.eqns)
 
 
 def _once(jaxpr, done):

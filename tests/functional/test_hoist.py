@@ -266,8 +266,10 @@ def test_what_says_something_says_it_in_every_turn():
     assert len(said) == 3
 
 
-def test_what_draws_without_a_key_draws_in_every_turn():
-    function = lambda x: lax.scan(lambda x, _: (x, lax.rng_uniform(0.0, 1.0, (3,))), x, None, length=2)[1]  # noqa: E731
+@pytest.mark.parametrize("how", [lambda draw: draw(), lambda draw: lax.fori_loop(0, 2, lambda *_: draw(), jnp.ones(3))])
+def test_what_draws_without_a_key_draws_in_every_turn(how):
+    draw = lambda: lax.rng_uniform(0.0, 1.0, (3,))  # noqa: E731
+    function = lambda x: lax.scan(lambda x, _: (x, how(draw)), x, None, length=2)[1]  # noqa: E731
     one, other = jax.jit(hoist.hoisted(function))(1.0)
     assert not np.array_equal(one, other)
 

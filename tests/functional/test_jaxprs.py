@@ -203,9 +203,22 @@ def test_what_says_something_says_it_as_often_as_it_is_asked():
     assert said == [3.0, 3.0]
 
 
-def test_what_draws_without_a_key_draws_as_often_as_it_is_asked():
-    function = lambda x: [jax.lax.rng_uniform(0.0, 1.0, (3,)) + x for _ in range(2)]  # noqa: E731
-    one, other = once(function, X)(X)
+def draw():
+    return jax.lax.rng_uniform(0.0, 1.0, (3,))
+
+
+@jax.jit
+def draw_in_a_loop():
+    turn = lambda x, _: (jax.lax.cond(x[0] > 1.0, jnp.cos, lambda x: draw(), x), None)  # noqa: E731
+    return jax.lax.scan(turn, X, length=2)[0]
+
+
+DRAWS = {"drawn": draw, "in a function": jax.jit(draw), "in a loop of a function": draw_in_a_loop}
+
+
+@pytest.mark.parametrize("where", DRAWS)
+def test_what_draws_without_a_key_draws_as_often_as_it_is_asked(where):
+    one, other = jax.jit(once(lambda x: [DRAWS[where]() + x for _ in range(2)], X))(X)
     assert not np.array_equal(one, other)
 
 
