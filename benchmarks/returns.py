@@ -41,7 +41,6 @@ def arguments(parser):
 
 def run(arguments) -> report.Result:
     """All runs that are not finished yet, seed by seed, then the table of all."""
-    pythons = dict(each.split("=", 1) for each in arguments.python)
     runs = {name: [] for name in arguments.systems}
     for seed, name in itertools.product(arguments.seeds, arguments.systems):
         path = arguments.workdir / f"{name}-{seed}.json"
@@ -49,7 +48,7 @@ def run(arguments) -> report.Result:
             found = json.loads(path.read_text())
             report.say(f"{name}, seed {seed}: measured before, {found['time']}, at {found['commit']}; see --workdir")
         else:
-            train(name, seed, pythons.get(name, sys.executable), path, arguments)
+            train(name, seed, dict(arguments.python).get(name, sys.executable), path, arguments)
         runs[name].append(json.loads(path.read_text()))
     return summarize(runs, arguments.targets)
 

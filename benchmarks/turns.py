@@ -1,5 +1,7 @@
 """Systems that take turns: a machine that is slower for a while is slower for all of them."""
 
+import argparse
+import shutil
 import statistics
 import sys
 from typing import NamedTuple
@@ -32,14 +34,22 @@ def arguments(parser, systems):
 def python(parser):
     """The options that say where peers are found."""
     parser.add_argument(
-        "--python", nargs="+", default=[], metavar="SYSTEM=PYTHON", help="the Python that runs a system"
+        "--python", nargs="+", default=[], type=_python, metavar="SYSTEM=PYTHON", help="the Python that runs a system"
     )
+
+
+def _python(text: str) -> tuple[str, str]:
+    system, equals, python = text.partition("=")
+    if system not in SYSTEMS or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not SYSTEM=PYTHON, with a system of {', '.join(SYSTEMS)}")
+    if not shutil.which(python):
+        raise argparse.ArgumentTypeError(f"{python!r} does not run; name the file of a Python that has {system}")
+    return system, python
 
 
 def contestants(names, problem, pythons):
     """The systems of these names on one problem; `pythons` as `--python` gives them."""
-    chosen = dict(each.split("=", 1) for each in pythons)
-    found = {}
+    chosen, found = dict(pythons), {}
     for name in names:
         system = name.removesuffix(ONE_THREAD)
         environ = {"OMP_NUM_THREADS": "1"} if name != system else {}

@@ -54,10 +54,31 @@ def test_the_table_says_why_something_was_not_measured():
 
 
 def test_a_system_runs_in_its_python_also_with_one_thread():
-    found = turns.contestants(["brax", "rl_games", "rl_games_1_thread"], Problem("ant"), ["rl_games=/other/python"])
+    found = turns.contestants(
+        ["brax", "rl_games", "rl_games_1_thread"], Problem("ant"), [("rl_games", "/other/python")]
+    )
     assert [each.python for each in found.values()] == [sys.executable, "/other/python", "/other/python"]
     assert [each.environ for each in found.values()] == [{}, {}, {"OMP_NUM_THREADS": "1"}]
     assert found["rl_games"].system is found["rl_games_1_thread"].system
+
+
+def test_a_python_is_given_with_its_system():
+    assert options(speed, f"--python=brax={sys.executable}").python == [("brax", sys.executable)]
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("brax", "'brax' is not SYSTEM=PYTHON, with a system of physics, "),
+        ("rlgames=python3", "'rlgames=python3' is not SYSTEM=PYTHON, with a system of physics, "),
+        ("rl_games=/nowhere/python", "'/nowhere/python' does not run; name the file of a Python that has rl_games"),
+        ("rl_games=", "'' does not run; name the file of a Python that has rl_games"),
+    ],
+)
+def test_a_python_that_is_none_is_refused_before_anything_is_measured(given, why, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        options(speed, "--python", given)
+    assert why in capsys.readouterr().err
 
 
 def test_speed_is_judged_against_the_physics_and_the_best_peer_with_the_same_net():
