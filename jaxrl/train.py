@@ -30,9 +30,13 @@ def main(argv: list[str] | None = None) -> int:
         crew = processes.join(processes.group(arguments.processes))
     except ConfigError as error:
         return refuse(error)
-    # In a process of its own nobody has put other code in the place of what the files say.
-    code = configs.code(arguments.config) if __name__ == "__main__" else None
+    code = configs.code(arguments.config) if __name__ == "__main__" and _is_command() else None
     return crew.run(lambda: _train(config, arguments.workdir, ["python", "-m", "jaxrl.train", *argv], crew, code))
+
+
+def _is_command() -> bool:
+    """Whether the process began as `python -m jaxrl.train`, and so runs what the files of code say."""
+    return sys.orig_argv[-len(sys.argv) - 1 :][:2] == ["-m", "jaxrl.train"]
 
 
 def _train(config, workdir, command_line, crew, code) -> int:

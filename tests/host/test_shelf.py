@@ -26,6 +26,7 @@ from jaxrl.envs import probe
 from jaxrl.host import program, sharding, shelf
 
 HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
 SMALL = {
     "env.suite": "probe",
     "env.name": "target",
@@ -294,24 +295,35 @@ def test_what_nobody_uses_makes_room(started, monkeypatch):
     assert len(left - old) == 4  # a record and three programs
 
 
-TRAIN = """
-import runpy
-from jaxrl.host import shelf
-shelf._BEGAN += 3600
-runpy.run_module("jaxrl.train", run_name="__main__")
-"""
+LEFT_ALONE = "from jaxrl.host import shelf\nshelf._BEGAN += 3600\n"  # as if all code had been for an hour
+RUN = LEFT_ALONE + "import runpy\nrunpy.run_module('jaxrl.train', run_name='__main__', alter_sys=True)\n"
 
 
-def test_the_command_line_goes_to_the_shelf(tmp_path, folder):
-    def run(name):
+@pytest.fixture
+def train(tmp_path, folder):
+    """A function that trains in a process: (how Python is begun, name of the run) -> files on the shelf, numbers."""
+
+    def run(begin, name):
         flags = [f"--config={HERE / 'probe_experiment.py'}", f"--workdir={tmp_path / name}"]
-        environ = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(folder.parent)}
-        subprocess.run([sys.executable, "-c", TRAIN, *flags], check=True, capture_output=True, env=environ)
+        path = os.pathsep.join(map(str, (tmp_path, ROOT)))
+        environ = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(folder.parent), "PYTHONPATH": path}
+        subprocess.run([sys.executable, *begin, *flags], check=True, capture_output=True, env=environ, cwd=ROOT)
         rows = map(json.loads, (tmp_path / name / "metrics.jsonl").read_text().splitlines())
         numbers = [{key: row[key] for key in row if not key.startswith(("speed/", "wall_"))} for row in rows]
-        return {file.name: file.stat().st_ino for file in folder.iterdir()}, numbers
+        return {file.name: file.stat().st_ino for file in folder.glob("*")}, numbers
 
-    (kept, first), (still, second) = run("a"), run("b")
+    (tmp_path / "sitecustomize.py").write_text(LEFT_ALONE)
+    return run
+
+
+def test_the_command_line_goes_to_the_shelf(train):
+    (kept, first), (still, second) = (train(["-m", "jaxrl.train"], name) for name in "ab")
     assert len(kept) == 5  # four programs, and which they are
     assert kept == still  # no file was written anew
     assert first == second
+
+
+def test_a_script_that_runs_the_command_does_not(train):
+    # It may have put its own code in the place of what the files say.
+    kept, _ = train(["-c", RUN], "a")
+    assert not kept
