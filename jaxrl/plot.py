@@ -15,6 +15,7 @@ rliable does (https://arxiv.org/abs/2108.13264). They are compared where all of 
 import csv as spreadsheets
 import functools
 import io
+import os
 import sys
 from pathlib import Path
 
@@ -171,7 +172,7 @@ def _png(figure) -> bytes:
 
 
 def _title(runs: list[curves.Run]) -> str:
-    names = [run.folder.resolve().name for run in runs]
+    names = [Path(os.path.abspath(run.folder)).name for run in runs]
     listed = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
     return listed if len(names) == 1 else keys.clip(f"{len(names)} runs: {listed}", 100)
 

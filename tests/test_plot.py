@@ -132,6 +132,15 @@ def test_group_folder_gives_one_curve_a_folder(figure, tmp_path):
     assert legend(axes) == [f"{name}: IQM of 2 runs, 95% bootstrap interval" for name in ("ant", "hopper")]
 
 
+def test_links_to_runs_are_of_the_folder_that_they_lie_in(figure, tmp_path):
+    links = [tmp_path / folder / name for folder, name in (("old", "a"), ("old", "b"), ("new", "c"), ("new", "d"))]
+    for offset, link in enumerate(links):
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(write_run(tmp_path / "runs" / link.name, offset), target_is_directory=True)
+    axes = figure(links, tmp_path / "plot.png", group="folder")["Return (test)"]
+    assert legend(axes) == [f"{name}: IQM of 2 runs, 95% bootstrap interval" for name in ("old", "new")]
+
+
 def test_group_none_keeps_runs_of_one_name_apart(figure, tmp_path):
     runs = [write_run(tmp_path / folder / "seed0") for folder in ("ant", "hopper")]
     axes = figure(runs, tmp_path / "plot.png", group="none")["Return (test)"]

@@ -9,6 +9,7 @@ Letters in shapes: R runs, P points.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,7 +108,8 @@ def grouped(runs: list[Run], group: str) -> dict[str, list[Run]]:
     if group == "all":
         return {"": runs}
     if group in ("folder", "none"):
-        homes = [run.folder.resolve().parent if group == "folder" else run.folder.resolve() for run in runs]
+        places = [Path(os.path.abspath(run.folder)) for run in runs]  # where a link lies, and not what it leads to
+        homes = [place.parent for place in places] if group == "folder" else places
         names = {home: home.name for home in homes}
         if len(set(names.values())) < len(names):  # seed0 of one folder and seed0 of another stay two curves
             names = {home: str(home) for home in homes}
