@@ -26,6 +26,7 @@ NAMES = (
     "sweep",
     "processes",
     "model",
+    "forms",
 )
 
 

@@ -6,9 +6,12 @@ import math
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import pytest
 
-from benchmarks import ahead, compiling, growth, host, model, report, returns, speed, start, turns
+import jaxrl
+from benchmarks import ahead, compiling, forms, growth, host, model, report, returns, speed, start, turns
 from benchmarks.problem import Problem
 from jaxrl.host import costs
 
@@ -283,3 +286,47 @@ def test_a_peer_on_the_host_that_cannot_be_measured_is_a_failure(monkeypatch):
     )
     result = host.run(options(host))
     assert result.failed and not result.ratios and len(result.tables) == 2
+
+
+def test_forms_are_as_far_apart_as_by_hand():
+    curves = {
+        "jax": [[[0, 1.0], [5, 3.0]], [[0, 3.0], [5, 5.0]]],
+        "sooner": [[[0, 5.0], [5, 7.0]], [[0, 7.0], [5, 9.0]]],
+    }
+    found = forms.summarize(curves)
+    told = {name: (round(ratio.value, 3), ratio.holds) for name, ratio in found.ratios.items()}
+    # Means of 2 and 4, of 6 and 8: each mean has a standard error of 1, and their difference one of the root of 2.
+    apart = {
+        f"sooner - jax, {which}, in standard errors": (2.828, False) for which in ("at the end", "of all evaluations")
+    }
+    assert told == apart | {f"sooner / jax, {which}": (2.333, True) for which in ("at the end", "of all evaluations")}
+    assert [row[1:3] for row in found.tables[0].rows] == [["2 4", "3 ± 1"], ["6 8", "7 ± 1"]]
+    assert found.figures[0].series == {"jax": [(0, 2.0), (5, 4.0)], "sooner": [(0, 6.0), (5, 8.0)]}
+
+
+def test_the_end_is_the_last_five_evaluations_and_the_target_is_reached_once():
+    curve = [[step, return_] for step, return_ in enumerate([0.0, 6000.0, 1.0, 2.0, 3.0, 4.0, 5.0])]
+    [row] = forms.summarize({"jax": [curve]}).tables[0].rows
+    assert row == ["jax", "3", "3", "859", "1"]
+
+
+def test_forms_are_of_the_runs_that_are_there(tmp_path, capsys):
+    for form, value in (("jax", 7.0), ("sooner", 8.0)):
+        (tmp_path / f"{form}-0").mkdir()
+        row = {"env_steps": 40, "eval/episode_return": value}
+        (tmp_path / f"{form}-0" / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    found = forms.run(options(forms, "--workdir", str(tmp_path), "--seeds", "0", "--env_steps", "40"))
+    assert found.data["curves"] == {"jax": [[[40, 7.0]]], "sooner": [[[40, 8.0]]]}
+
+
+def test_each_form_is_another_program_of_the_same_step():
+    def counts(form):
+        with forms.stepping(form):
+            env = jaxrl.make_env("brax/ant", 2)
+            state, _ = jax.eval_shape(env.reset, jax.random.key(0))
+            text = str(jax.make_jaxpr(env.step)(state, jnp.zeros((2, 8))))
+        return {name: text.count(f"= {name}") for name in ("scatter", "transpose")}
+
+    jax_, sooner, last = map(counts, forms.FORMS)
+    assert sooner["scatter"] == 0 < jax_["scatter"]  # of rows that are known
+    assert jax_["transpose"] < last["transpose"]  # of states, to where the environments are last
