@@ -3,8 +3,9 @@
 JAX maps environments as they stand (jax); an accelerator has all worked out sooner that can be (sooner); a CPU has them
 in the last axis (last). The three round otherwise, after which no two runs are alike, so seeds are compared, of
 experiments/ant.py:fast, on whatever device there is. The return at the end is the mean of a run's last five
-evaluations: a single one swings by a thousand. Two forms differ where their means over the seeds do, by more than twice
-the standard error of the difference.
+evaluations: a single one swings by a thousand. Of every two forms the table says how likely means over the seeds would
+be at least as far apart if the forms were alike; below 0.05 they are not (Welch's t-test, 1947,
+https://doi.org/10.2307/2332510).
 
 Each run has its folder, and the same command goes on where it was stopped. A run takes five minutes on two cores, or
 three in the form of a CPU.
@@ -16,6 +17,8 @@ import math
 import pathlib
 import statistics
 from unittest import mock
+
+from scipy import stats
 
 from benchmarks import report
 
@@ -79,7 +82,7 @@ def train(form, seed, arguments):
 
 
 def summarize(curves) -> report.Result:
-    """Of forms' curves, one a seed, what they came to; and how far apart each two are, in standard errors."""
+    """Of forms' curves, one a seed, what they came to, and whether every two are alike."""
     ends = {form: [statistics.mean(y for _, y in curve[-LAST:]) for curve in each] for form, each in curves.items()}
     whole = {form: [statistics.mean(y for _, y in curve) for curve in each] for form, each in curves.items()}
     rows, ratios = [], {}
@@ -90,8 +93,8 @@ def summarize(curves) -> report.Result:
     for one, other in itertools.combinations(curves, 2):
         for name, values in {"at the end": ends, "of all evaluations": whole}.items():
             if min(len(values[one]), len(values[other])) > 1:
-                apart = difference(values[one], values[other])
-                ratios[f"{other} - {one}, {name}, in standard errors"] = report.Ratio(abs(apart), "≤", 2.0)
+                chance = stats.ttest_ind(values[one], values[other], equal_var=False).pvalue
+                ratios[f"{one} and {other}, {name}: chance if alike"] = report.Ratio(float(chance), "≥", 0.05)
             relative = statistics.mean(values[other]) / statistics.mean(values[one])
             ratios[f"{other} / {one}, {name}"] = report.Ratio(relative)
     columns = (
@@ -108,18 +111,8 @@ def summarize(curves) -> report.Result:
 
 def told(values) -> str:
     """Their mean, with its standard error if it has one."""
-    error = f" ± {math.sqrt(square(values)):,.0f}" if len(values) > 1 else ""
+    error = f" ± {statistics.stdev(values) / math.sqrt(len(values)):,.0f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):,.0f}{error}"
-
-
-def square(values) -> float:
-    """Of the standard error of their mean."""
-    return statistics.variance(values) / len(values)
-
-
-def difference(one, other) -> float:
-    """Of the means of other and one, in its standard errors (Welch 1947, https://doi.org/10.2307/2332510)."""
-    return (statistics.mean(other) - statistics.mean(one)) / math.sqrt(square(one) + square(other))
 
 
 def mean_curve(curves) -> list[tuple[float, float]]:

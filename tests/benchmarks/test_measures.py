@@ -288,18 +288,17 @@ def test_a_peer_on_the_host_that_cannot_be_measured_is_a_failure(monkeypatch):
     assert result.failed and not result.ratios and len(result.tables) == 2
 
 
-def test_forms_are_as_far_apart_as_by_hand():
+def test_forms_are_as_likely_alike_as_by_hand():
     curves = {
         "jax": [[[0, 1.0], [5, 3.0]], [[0, 3.0], [5, 5.0]]],
         "sooner": [[[0, 5.0], [5, 7.0]], [[0, 7.0], [5, 9.0]]],
     }
     found = forms.summarize(curves)
     told = {name: (round(ratio.value, 3), ratio.holds) for name, ratio in found.ratios.items()}
-    # Means of 2 and 4, of 6 and 8: each mean has a standard error of 1, and their difference one of the root of 2.
-    apart = {
-        f"sooner - jax, {which}, in standard errors": (2.828, False) for which in ("at the end", "of all evaluations")
-    }
-    assert told == apart | {f"sooner / jax, {which}": (2.333, True) for which in ("at the end", "of all evaluations")}
+    # Of 2 and 4, of 6 and 8: t is 4 / sqrt(2), and with two degrees of freedom the chance 1 - t / sqrt(2 + t²).
+    names = ("at the end", "of all evaluations")
+    chances = {f"jax and sooner, {name}: chance if alike": (0.106, True) for name in names}
+    assert told == chances | {f"sooner / jax, {name}": (2.333, True) for name in names}
     assert [row[1:3] for row in found.tables[0].rows] == [["2 4", "3 ± 1"], ["6 8", "7 ± 1"]]
     assert found.figures[0].series == {"jax": [(0, 2.0), (5, 4.0)], "sooner": [(0, 6.0), (5, 8.0)]}
 
