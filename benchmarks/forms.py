@@ -41,6 +41,10 @@ def arguments(parser):
 
 def run(arguments) -> report.Result:
     """All runs that are not finished yet, seed by seed, then the table of all."""
+    import jax
+
+    if "last" in arguments.forms and jax.default_backend() != "cpu":
+        raise report.Refused("--forms last is how a CPU steps; leave it out, or set JAX_PLATFORMS=cpu")
     curves = {form: [] for form in arguments.forms}
     for seed, form in itertools.product(arguments.seeds, arguments.forms):
         curves[form].append(train(form, seed, arguments))
@@ -67,14 +71,18 @@ def train(form, seed, arguments):
     """[[env steps, mean return]] of the evaluations of one run, of its folder if it is finished."""
     import jaxrl
     from jaxrl.host import history
+    from jaxrl.types import ConfigError
 
     folder = arguments.workdir / f"{form}-{seed}"
     rows = history.read(folder) if folder.exists() else []
     if not rows or rows[-1]["env_steps"] < arguments.env_steps:
         report.say(f"{form}, seed {seed}: {folder} ...")
         asked = {"seed": seed, "total_env_steps": arguments.env_steps, "eval.interval": arguments.interval}
-        with stepping(form):
-            rows = jaxrl.train(EXPERIMENT, folder, asked).history
+        try:
+            with stepping(form):
+                rows = jaxrl.train(EXPERIMENT, folder, asked).history
+        except ConfigError as error:  # such as a folder of other runs
+            raise report.Refused(str(error)) from None
     steps, returns = history.series(rows, "eval/episode_return")
     found = [[int(x), float(y)] for x, y in zip(steps, returns, strict=True)]
     report.say(f"{form}, seed {seed}: " + " ".join(f"{y:,.0f}" for _, y in found))

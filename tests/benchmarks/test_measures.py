@@ -13,6 +13,7 @@ import pytest
 import jaxrl
 from benchmarks import ahead, compiling, forms, growth, host, model, report, returns, speed, start, turns
 from benchmarks.problem import Problem
+from jaxrl.host import config as configs
 from jaxrl.host import costs
 
 
@@ -316,6 +317,19 @@ def test_forms_are_of_the_runs_that_are_there(tmp_path, capsys):
         (tmp_path / f"{form}-0" / "metrics.jsonl").write_text(json.dumps(row) + "\n")
     found = forms.run(options(forms, "--workdir", str(tmp_path), "--seeds", "0", "--env_steps", "40"))
     assert found.data["curves"] == {"jax": [[[40, 7.0]]], "sooner": [[[40, 8.0]]]}
+
+
+def test_a_folder_of_another_run_and_a_form_that_is_not_there_are_refused(tmp_path, monkeypatch):
+    file = tmp_path / "jax-0" / "config.json"
+    file.parent.mkdir()
+    file.write_text(before := configs.to_json(jaxrl.configure({"env": {"suite": "probe", "name": "arms"}})))
+    asked = options(forms, "--workdir", str(tmp_path), "--forms", "jax", "last", "--seeds", "0")
+    with pytest.raises(report.Refused, match="cannot continue a run that began .* a new --workdir"):
+        forms.run(asked)
+    assert file.read_text() == before
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    with pytest.raises(report.Refused, match="--forms last is how a CPU steps; leave it out"):
+        forms.run(asked)
 
 
 def test_each_form_is_another_program_of_the_same_step():
