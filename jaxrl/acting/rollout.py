@@ -56,17 +56,15 @@ def look_around(env: Environment, algorithm: Algorithm, agent: PyTree, key: Key)
 def keys_of(algorithm: Algorithm, key: Key) -> tuple[Key, Key, Key]:
     """What an iteration draws from, of its own key: the key of the next one, that of learning, [T] of the rollout.
 
-    By one split in two, because each is a dozen small kernels to compile and to start, and those of a split in two are
-    there: environments have some of their own. What is drawn in this iteration then has keys in a row. The streams of a
-    counter-based generator are independent whatever the keys: Salmon et al. 2011,
+    They stand in a row, one after the other through the run, and no split makes them, which is a dozen small kernels to
+    compile and to start. The streams of a counter-based generator are independent whatever the keys: Salmon et al. 2011,
     https://www.thesalmons.org/john/random123/papers/random123sc11.pdf.
     """
-    key, own = jax.random.split(key)
-    words = jax.random.key_data(own)
-    row = np.zeros((1 + algorithm.unroll_length, words.size), words.dtype)
+    words = jax.random.key_data(key)
+    row = np.zeros((2 + algorithm.unroll_length, words.size), words.dtype)
     row[:, 0] = np.arange(len(row))
     keys = jax.random.wrap_key_data(words[None] + row, impl=jax.random.key_impl(key))
-    return key, keys[0], keys[1:]
+    return keys[-1], keys[0], keys[1:-1]
 
 
 def rollout(
