@@ -171,9 +171,17 @@ def together(step: Callable, is_small: bool = False) -> Callable:
         size = piece(sum(leaf.nbytes for leaf in jax.tree.leaves(state)), number)
         if size == number:
             return all_at_once(state, action)
-        cut = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), (state, action))
-        stepped = jax.lax.map(lambda one: all_at_once(*one), cut)
-        return jax.tree.map(lambda x: x.reshape(number, *x.shape[2:]), stepped)
+
+        def one_piece(at, whole):  # the states are written over where they stand
+            state, _ = whole
+            cut = lambda x: jax.lax.dynamic_slice_in_dim(x, at * size, size)  # noqa: E731
+            put = lambda x, new: jax.lax.dynamic_update_slice_in_dim(x, new, at * size, 0)  # noqa: E731
+            return jax.tree.map(put, whole, all_at_once(*jax.tree.map(cut, (state, action))))
+
+        one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (state, action))
+        _, single = jax.eval_shape(step, *one)
+        nothing = jax.tree.map(lambda x: jnp.zeros((number, *x.shape), x.dtype), single)
+        return jax.lax.fori_loop(0, number // size, one_piece, (state, nothing))
 
     # Physics may be calls that the compiler cannot share out by itself.
     return shares.locally(in_pieces if is_cpu else all_at_once, (0, 0), 0)
