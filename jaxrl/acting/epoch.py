@@ -7,8 +7,25 @@ import jax.numpy as jnp
 
 from jaxrl.acting import statistics
 from jaxrl.acting.rollout import keys_of, look_around, rollout, start
+from jaxrl.envs import wrappers
 from jaxrl.functional import jaxprs, vectors
 from jaxrl.types import Algorithm, Array, Environment, Key, TrainState
+
+
+def renewal(env: Environment) -> Callable | None:
+    """TrainState -> TrainState: what comes before each epoch of an environment that restarts as `wrappers.TOLD`.
+
+    It is a function of its own so that it can be a program of its own, which compiles beside the epoch's.
+
+    Returns:
+        The function; None where there is nothing to do.
+    """
+    renew = wrappers.renewal(env)
+
+    def before(state: TrainState) -> TrainState:
+        return state._replace(actor=state.actor._replace(env_state=renew(state.actor.env_state)))
+
+    return renew and before
 
 
 def make(env: Environment, algorithm: Algorithm) -> tuple[Callable, Callable]:

@@ -57,8 +57,8 @@ def keys_of(algorithm: Algorithm, key: Key) -> tuple[Key, Key, Key]:
     """What an iteration draws from, of its own key: the key of the next one, that of learning, [T] of the rollout.
 
     They stand in a row, one after the other through the run, and no split makes them, which is a dozen small kernels to
-    compile and to start. The streams of a counter-based generator are independent whatever the keys: Salmon et al. 2011,
-    https://www.thesalmons.org/john/random123/papers/random123sc11.pdf.
+    compile and to start. The streams of a counter-based generator are independent whatever the keys: Salmon et al.
+    2011, https://www.thesalmons.org/john/random123/papers/random123sc11.pdf.
     """
     words = jax.random.key_data(key)
     row = np.zeros((2 + algorithm.unroll_length, words.size), words.dtype)

@@ -99,13 +99,14 @@ def on_host(suite: str) -> bool:
     return not getattr(find("envs", suite), "TRACEABLE", True)
 
 
-def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environment:
+def make(config: ConfigDict, num_envs: int, restarts: bool | str = True) -> Environment:
     """N environments of the suite that the config names.
 
     Args:
         config: the group `env`.
         num_envs: N.
-        restarts: False plays one episode in each, for evaluation.
+        restarts: False plays one episode in each, for evaluation; wrappers.TOLD leaves it to `wrappers.renewal` to draw
+            the initial states of the next episodes, as training does.
 
     Raises:
         ConfigError: there is no such suite or environment, it lacks what it needs, or `masked` does not fit it.
@@ -113,7 +114,7 @@ def make(config: ConfigDict, num_envs: int, restarts: bool = True) -> Environmen
     return _view(find("envs", config.suite).make(config, num_envs, restarts), config, restarts)
 
 
-def _view(env: Environment, config: ConfigDict, restarts: bool) -> Environment:
+def _view(env: Environment, config: ConfigDict, restarts: bool | str) -> Environment:
     """A suite's environment as the keys of every suite change it."""
     if config.stagger and restarts:
         env = transforms.stagger(env)

@@ -30,7 +30,7 @@ def restarting(
     num_agents: int,
     action: Space,
     time_limit: int,
-    restarts: bool = True,
+    restarts: bool | str = True,
 ) -> Environment:
     """N environments of A agents as N·A rows, with the clock and the restarts of `wrappers.restarting`.
 
@@ -43,7 +43,7 @@ def restarting(
         num_agents: A.
         action: space of one agent's action, a Box or Discrete.
         time_limit: steps after which an episode is truncated.
-        restarts: False plays one episode in each environment.
+        restarts: of `wrappers.restarting`.
     """
 
     def step_one(state, action):

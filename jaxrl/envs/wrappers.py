@@ -15,6 +15,8 @@ from jaxrl.functional import hoist, jaxprs, lanes, shares
 from jaxrl.types import Array, Environment, Key, PyTree, Space, Timestep
 
 PERIOD = 32  # steps
+TOLD = "told"  # restarts from stores that are renewed by who steps, with `renewal`
+STORED = 1024  # steps for which all stores of TOLD last, or initial states in them, whichever are fewer
 CACHED = 350_000  # bytes of states that a CPU steps fastest at once: Brax's ant takes 0.81 of the time in halves of 256
 LEAST = 128  # environments, below which stepping fewer at once gains nothing
 
@@ -32,9 +34,9 @@ class State(NamedTuple):
     """N environments under way, and the initial states they will restart from."""
 
     state: PyTree  # [N, ...] of the environments
-    fresh: PyTree  # [N, ...] (state, obs) that each environment restarts from; () without restarts
+    fresh: PyTree  # [N, K, ...] (state, obs) that each environment restarts from, in turn; () without restarts
     steps: Array  # [N] int32, of the episode under way
-    age: Array  # [] int32, steps since these initial states were drawn
+    left: Array  # [] int32, steps until each of K had its turn
     key: Key
 
 
@@ -44,16 +46,20 @@ def restarting(
     num_envs: int,
     action: Space,
     time_limit: int,
-    restarts: bool = True,
+    restarts: bool | str = True,
     period: int = PERIOD,
     is_small: bool = False,
 ) -> tuple[Callable, Callable]:
     """N environments with a time limit that go on with a new episode in the step that ends one.
 
     A real reset costs about as much as a step, so not every environment can have one in every step: each has an
-    initial state in store, and all stores are renewed at once every `period` steps, or every `time_limit` if that is
-    less. An episode that lasts as long therefore never begins like the one before it, and no two environments begin
-    alike; a shorter one may, and then draws what its state says that it draws, as the one before it did.
+    initial state in store, and another one every `period` steps, or every `time_limit` if that is less. An episode that
+    lasts as long therefore never begins like the one before it, and no two environments begin alike; a shorter one may,
+    and then draws what its state says that it draws, as the one before it did.
+
+    A reset is also half of what there is to compile. So a step can leave it to who steps: each environment then has
+    several initial states in store, takes the next one every `period` steps, and goes through them again if all have
+    had their turn and nobody has called `renewal`.
 
     Args:
         reset: key -> (state, obs) of one environment.
@@ -61,7 +67,8 @@ def restarting(
         num_envs: N.
         action: space of one environment's action.
         time_limit: steps after which an episode is truncated.
-        restarts: False plays one episode in each environment and has no store; what follows its end means nothing.
+        restarts: True renews the stores within the step; TOLD leaves that to `renewal`; False plays one episode in each
+            environment and has no store, and what follows its end means nothing.
         period: steps; a reset that costs as much as c steps adds c / period to the cost of each.
         is_small: the step is made of small arrays, so that a CPU does best to map it by `lanes.vmap`.
 
@@ -70,6 +77,7 @@ def restarting(
         them gives those of one environment.
     """
     period = min(period, time_limit)
+    count = max(STORED // max(num_envs, period), 1) if restarts == TOLD else 1  # K
     reset, step = jax.jit(reset), jax.jit(step)  # traced once, and then mapped wherever they are called
 
     def draw(keys):
@@ -82,8 +90,8 @@ def restarting(
     def begin(key):
         key, begin_key = jax.random.split(key)
         if restarts:  # one call for both: a reset is much to compile
-            both = draw(jax.random.split(begin_key, (num_envs, 2)))
-            (state, obs), fresh = (jax.tree.map(lambda x, i=i: x[:, i], both) for i in (0, 1))
+            drawn = draw(jax.random.split(begin_key, (num_envs, 1 + count)))
+            (state, obs), fresh = (jax.tree.map(lambda x, i=i: x[:, i], drawn) for i in (0, slice(1, None)))
         else:
             (state, obs), fresh = draw(jax.random.split(begin_key, num_envs)), ()
         one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (state, spaces.example(action, 1)))
@@ -93,28 +101,70 @@ def restarting(
         )
         nothing = jnp.zeros(num_envs, bool)
         timestep = Timestep(obs, reward, nothing, nothing, obs, metrics, ~nothing)
-        return State(state, fresh, jnp.zeros(num_envs, jnp.int32), jnp.int32(0), key), timestep
+        return State(state, fresh, jnp.zeros(num_envs, jnp.int32), jnp.int32(count * period), key), timestep
 
     def renew(fresh, key):  # raw keys: typed ones do not go through sometimes()
-        return draw(jax.random.split(jax.random.wrap_key_data(key), num_envs))
+        return draw(jax.random.split(jax.random.wrap_key_data(key), (num_envs, 1)))
+
+    def renewed(fresh, left, key):
+        key, renew_key = jax.random.split(key)
+        fresh = sometimes(left == 0, renew, fresh, jax.random.key_data(renew_key))
+        return fresh, jnp.where(left == 0, period, left), key
+
+    def in_store(env_state):
+        """What to restart from after a step, and the stores after it."""
+        turn = (count * period - env_state.left) // period % count
+        stores = env_state.fresh, env_state.left - 1, env_state.key
+        fresh, left, key = stores if restarts == TOLD else renewed(*stores)
+        return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, turn, 1, False), fresh), (fresh, left, key)
 
     def go_on(env_state, action):
-        key, renew_key = jax.random.split(env_state.key)
         state, single = together(step, is_small)(env_state.state, action)
         steps = env_state.steps + 1
         terminated = single.terminated
         truncated = (steps >= time_limit) & ~terminated
         done = terminated | truncated
-        obs, fresh, age = single.obs, env_state.fresh, (env_state.age + 1) % period
+        obs, fresh, left, key = single.obs, env_state.fresh, env_state.left, env_state.key
         if restarts:
-            fresh = sometimes(age == 0, renew, fresh, jax.random.key_data(renew_key))
-            state, obs = select(done, fresh, (state, obs))
+            first, (fresh, left, key) = in_store(env_state)
+            state, obs = select(done, first, (state, obs))
         valid = jnp.ones_like(done)
         timestep = Timestep(obs, single.reward, terminated, truncated, single.obs, single.metrics, valid)
-        return strong(State(state, fresh, jnp.where(done, 0, steps), age, key)), strong(timestep)
+        return strong(State(state, fresh, jnp.where(done, 0, steps), left, key)), strong(timestep)
 
     begin.__wrapped__, go_on.__wrapped__ = reset, step  # as inspect.unwrap finds them
     return begin, go_on
+
+
+def renewal(env: Environment) -> Callable | None:
+    """env_state -> env_state, the same with other initial states in stores of TOLD that have all had their turn.
+
+    It finds them wherever other environments that look at this one keep its state. None if there are no stores.
+
+    Args:
+        env: on device.
+    """
+    is_stored = lambda x: isinstance(x, State) and x.fresh != ()  # noqa: E731
+
+    def stores(env_state):  # raw keys: typed ones do not go through sometimes()
+        found = [x for x in jax.tree.leaves(env_state, is_leaf=is_stored) if is_stored(x)]
+        return [(x.fresh, x.left, jax.random.key_data(x.key)) for x in found]
+
+    def draw(old):
+        key = jax.random.wrap_key_data(old[0][-1])
+        return stores(env.reset(key)[0])
+
+    def put(x, new):
+        fresh, left, key = next(new)
+        return x._replace(fresh=fresh, left=left, key=jax.random.wrap_key_data(key))
+
+    def renew(env_state):
+        old = stores(env_state)
+        new = iter(sometimes(old[0][1] <= 0, draw, old))
+        return jax.tree.map(lambda x: put(x, new) if is_stored(x) else x, env_state, is_leaf=is_stored)
+
+    has_any = jax.eval_shape(lambda key: stores(env.reset(key)[0]), jax.random.key(0))
+    return renew if has_any else None
 
 
 def lean(reset: Callable, step: Callable, action: Space, shown: Callable) -> tuple[Callable, Callable]:

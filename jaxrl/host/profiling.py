@@ -121,8 +121,8 @@ def _traced(config, source, trace):
 def _iteration(source, state, trace) -> Stage:
     """The epoch as it is in training, donated; its length is an argument, so that its loop is counted once."""
     one = jnp.int32(1)
-    cost = costs.of(source.epoch, state, one)
-    epoch, compile_seconds = _compile(source.epoch, state, one, donate=0)
+    cost = costs.of(source.epoch.run, state, one)
+    epoch, compile_seconds = _compile(source.epoch.run, state, one, donate=0)
     scratch = _scratch(epoch)
 
     def step():

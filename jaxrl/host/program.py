@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import gc
 import os
 import time
@@ -19,6 +20,7 @@ from ml_collections import ConfigDict
 from jaxrl import cores, envs
 from jaxrl.acting import epoch as epochs
 from jaxrl.acting import hosted
+from jaxrl.envs import wrappers
 from jaxrl.find import find
 from jaxrl.functional import members
 from jaxrl.host import evaluation, sharding
@@ -26,7 +28,18 @@ from jaxrl.host.shelf import Shelf
 from jaxrl.types import Algorithm, ConfigError, Environment, PyTree, TrainState
 
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-SHORT = ("init", "deal")  # programs that run for milliseconds, once or now and then, and are not worth optimising
+SHORT = ("init", "renew", "deal")  # run for milliseconds, once or now and then, and are not worth optimising
+
+
+@dataclasses.dataclass(frozen=True)
+class Epoch:
+    """(TrainState, num_iterations []) -> (TrainState, metrics), of two functions that are compiled each by itself."""
+
+    renew: Callable | None  # TrainState -> TrainState, what comes before it; None if nothing does
+    run: Callable  # (TrainState, num_iterations []) -> (TrainState, metrics)
+
+    def __call__(self, state, num_iterations):
+        return self.run(self.renew(state) if self.renew else state, num_iterations)
 
 
 class Source(NamedTuple):
@@ -35,7 +48,7 @@ class Source(NamedTuple):
     env: Environment
     algorithm: Algorithm
     init: Callable  # (seed [] uint32, hyper) -> TrainState
-    epoch: Callable  # (TrainState, num_iterations []) -> (TrainState, metrics)
+    epoch: Epoch
     evaluate: evaluation.Evaluation | None  # (agent, seed [] uint32, iterations []) -> metrics
 
 
@@ -43,7 +56,7 @@ class Program(NamedTuple):
     """The same, compiled; arrays that go in must live where they are expected."""
 
     init: Callable  # () -> TrainState
-    epoch: Callable  # (TrainState, num_iterations) -> (TrainState, metrics); the state that goes in is gone
+    epoch: Epoch  # the state that goes in is gone
     evaluate: Callable  # TrainState -> metrics, {} where there is no evaluation
     template: TrainState  # abstract, with shardings
     compile_seconds: float
@@ -85,22 +98,25 @@ def make(config: ConfigDict, mesh: Mesh | None) -> Source:
     num_envs = _num_envs(config)
     if mesh:
         sharding.check(num_envs, mesh, f"{config.algorithm}.num_envs")
-    env = envs.make(config.env, num_envs)
+    env = envs.make(config.env, num_envs, wrappers.TOLD)
     algorithm = find("algorithms", config.algorithm).make(config, env.spec)
+    renew = None
     if env.spec.traceable:
-        init, epoch = epochs.make(env, algorithm)
+        init, run = epochs.make(env, algorithm)
+        renew = epochs.renewal(env)
     else:
         if not sharding.is_local(mesh):
             raise ConfigError(
                 f"config.env.suite={config.env.suite} steps its environments on the host, and they cannot be shared by "
                 "several processes; give --num_processes=1, and each host a seed and a workdir of its own."
             )
-        init, epoch = hosted.make(
+        init, run = hosted.make(
             env, algorithm, lambda tree: jax.device_put(tree, sharding.split(tree, env.spec, mesh))
         )
     evaluate = _evaluation(config, algorithm, mesh) if config.eval.episodes else None
     # Seeds are arguments: a seed that is a constant of the program would compile anew for each.
-    return Source(env, algorithm, lambda seed, hyper: init(jax.random.key(seed), hyper), epoch, evaluate)
+    begin = lambda seed, hyper: init(jax.random.key(seed), hyper)  # noqa: E731
+    return Source(env, algorithm, begin, Epoch(renew, run), evaluate)
 
 
 def _evaluation(config, algorithm, mesh):
@@ -128,7 +144,9 @@ def in_turn(source: Source) -> Source:
     evaluate = source.evaluate
     if evaluate:
         evaluate = evaluation.Evaluation(members.in_turn(evaluate.deal), members.in_turn(evaluate.play), evaluate.spec)
-    return source._replace(init=members.in_turn(source.init), epoch=members.in_turn(source.epoch), evaluate=evaluate)
+    renew, run = source.epoch.renew, source.epoch.run
+    epoch = Epoch(renew and members.in_turn(renew), members.in_turn(run))
+    return source._replace(init=members.in_turn(source.init), epoch=epoch, evaluate=evaluate)
 
 
 @uncollected()
@@ -150,17 +168,17 @@ def compile(source: Source, mesh: Mesh, seed: int, shelf: Shelf | None = None) -
     if not done:
         with shelf.making() if shelf else contextlib.nullcontext():
             done = _build(source, mesh, seed, hyper, shelf)
-    epoch = done["epoch"]
+    run = done["epoch"]
     evaluate = source.evaluate and evaluation.Evaluation(done["deal"], done["play"], source.evaluate.spec)
     # What an epoch takes is what `init` gives.
     template = jax.tree.map(
         lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
-        epoch.args_info[0][0],
-        epoch.input_shardings[0][0],
+        run.args_info[0][0],
+        run.input_shardings[0][0],
     )
     return Program(
         init=lambda: done["init"](seed, hyper),
-        epoch=epoch,
+        epoch=Epoch(done.get("renew"), run),
         evaluate=lambda state: evaluate(state.agent, seed, state.iterations) if evaluate else {},
         template=template,
         compile_seconds=time.perf_counter() - began,
@@ -175,7 +193,7 @@ def _build(source, mesh, seed, hyper, shelf) -> dict[str, Compiled]:
     place = sharding.placement(template, source.env.spec, mesh)
     template = jax.tree.map(_placed, template, place)
     init = jax.jit(start, out_shardings=place)  # traced above
-    epoch = jax.jit(sharding.over(source.epoch, mesh), donate_argnums=0, out_shardings=(place, everywhere))
+    epoch = jax.jit(sharding.over(source.epoch.run, mesh), donate_argnums=0, out_shardings=(place, everywhere))
     options = dict.fromkeys(SHORT, QUICKLY) if sharding.is_cpu(mesh) else {}
     usual, building = sharding.compile_options(mesh), {}
 
@@ -200,6 +218,9 @@ def _build(source, mesh, seed, hyper, shelf) -> dict[str, Compiled]:
             begin("play", jax.jit(play, out_shardings=everywhere), template.agent, first, *stream)
             begin("deal", jax.jit(deal, out_shardings=stand), *stream)
         begin("init", init, seed, hyper)
+        if source.epoch.renew:
+            renew = jax.jit(sharding.over(source.epoch.renew, mesh), donate_argnums=0, out_shardings=place)
+            begin("renew", renew, template)
     return {name: program.result() for name, program in building.items()}
 
 

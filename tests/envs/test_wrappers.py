@@ -75,6 +75,115 @@ def test_within_a_period_an_episode_begins_as_the_one_before_and_after_it_does_n
     assert (starts[3] != starts[2]).all() and (starts[6] != starts[5]).all() and (starts[1] != starts[0]).all()
 
 
+def told(num_envs, **options):
+    """`counter` as an Environment that waits to be told."""
+    reset, step = counter(num_envs, restarts=wrappers.TOLD, **options)
+    return Environment(reset, step, Spec(num_envs, jax.ShapeDtypeStruct((), jnp.float32), Box((1,)), 100))
+
+
+@pytest.mark.parametrize("terminate_at", [8, 4])
+def test_who_waits_to_be_told_goes_through_the_stores_again_and_again(monkeypatch, terminate_at):
+    monkeypatch.setattr(wrappers, "STORED", 32)  # four in store, for eight steps each
+    env = told(8, terminate_at=terminate_at, time_limit=100, period=8)
+    starts = play(env.reset, env.step, 8, 72).obs[::terminate_at]  # of the first episode, and of those that began anew
+    first, restarts = starts[0], starts[1:].reshape(9, 8 // terminate_at, 8)  # [periods, restarts in each, N]
+    np.testing.assert_array_equal(restarts, np.broadcast_to(restarts[:, -1:], restarts.shape))  # within a period
+    np.testing.assert_array_equal(restarts[4:8], restarts[:4])
+    assert len(np.unique([first, *restarts[:4, -1]])) == 5 * 8
+
+
+def test_a_renewal_draws_all_stores_anew_once_each_had_its_turn_and_leaves_the_rest(monkeypatch):
+    monkeypatch.setattr(wrappers, "STORED", 32)
+    env = told(8, terminate_at=3, time_limit=100, period=8)
+    renew = jax.jit(wrappers.renewal(env))
+    state, _ = env.reset(jax.random.key(0))
+    for _ in range(31):
+        state, _ = env.step(state, jnp.ones((8, 1)))
+        same(renew(state), state)  # one is left
+    state, _ = env.step(state, jnp.ones((8, 1)))
+    new = renew(state)
+    assert int(state.left) == 0 and int(new.left) == 32
+    same((new.state, new.steps), (state.state, state.steps))
+    began = [np.asarray(each.fresh[1]) for each in (state, new)]
+    assert began[0].shape == (8, 4) and len(np.unique(began)) == 2 * 32
+    again = renew(new._replace(left=jnp.int32(-5)))  # an epoch longer than they last
+    assert len(np.unique([*began, np.asarray(again.fresh[1])])) == 3 * 32
+
+
+def test_a_renewal_finds_the_stores_of_an_environment_that_others_look_at(monkeypatch):
+    monkeypatch.setattr(wrappers, "STORED", 8)
+    bare = told(4, time_limit=8, period=8)
+    env = transforms.stick_actions(transforms.show_time(transforms.stack_frames(flat(bare), 3)), 0.5)
+    state, _ = env.reset(jax.random.key(0))
+    due = jax.tree.map(lambda x: x._replace(left=jnp.int32(0)) if is_store(x) else x, state, is_leaf=is_store)
+    new = wrappers.renewal(env)(due)
+    [(old, found)] = zip(stores(due), stores(new), strict=True)
+    assert (old.fresh[1] != found.fresh[1]).all()
+    drop = lambda x: (x.state, x.steps) if is_store(x) else x  # noqa: E731
+    same(*(jax.tree.map(drop, each, is_leaf=is_store) for each in (due, new)))
+
+
+def same(tree, other):
+    """To the bit, keys too."""
+    is_key = lambda x: jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)  # noqa: E731
+    bare = lambda tree: jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, tree)  # noqa: E731
+    jax.tree.map(np.testing.assert_array_equal, bare(tree), bare(other))
+
+
+def flat(env):
+    """Its observations as vectors of one number."""
+    see = lambda timestep: timestep._replace(obs=timestep.obs[:, None], final_obs=timestep.final_obs[:, None])  # noqa: E731
+    reset = lambda key: (lambda state, timestep: (state, see(timestep)))(*env.reset(key))  # noqa: E731
+    step = lambda state, action: (lambda state, timestep: (state, see(timestep)))(*env.step(state, action))  # noqa: E731
+    return Environment(reset, step, env.spec._replace(obs=jax.ShapeDtypeStruct((1,), jnp.float32)))
+
+
+def is_store(x):
+    return isinstance(x, wrappers.State)
+
+
+def stores(state):
+    return [x for x in jax.tree.leaves(state, is_leaf=is_store) if is_store(x)]
+
+
+def test_without_stores_there_is_nothing_to_renew():
+    reset, step = counter(4, restarts=False)
+    assert wrappers.renewal(Environment(reset, step, Spec(4, None, Box((1,)), LIMIT))) is None
+
+
+def test_the_step_of_who_waits_to_be_told_draws_nothing():
+    drawing = {}
+    for restarts in (True, wrappers.TOLD, False):
+        reset, step = counter(4, restarts=restarts)
+        state, _ = reset(jax.random.key(0))
+        drawing[restarts] = "random_bits" in str(jax.make_jaxpr(step)(state, jnp.ones((4, 1))))
+    assert drawing == {True: True, wrappers.TOLD: False, False: False}
+
+
+@pytest.mark.parametrize(("num_envs", "period", "count"), [(8, 32, 32), (256, 32, 4), (4096, 32, 1), (16, 512, 2)])
+def test_stores_last_for_some_steps_or_are_enough_together(num_envs, period, count):
+    env = told(num_envs, time_limit=1000, period=period)
+    state, _ = jax.eval_shape(env.reset, jax.random.key(0))
+    assert state.fresh[1].shape == (num_envs, count)
+
+
+def test_a_mapped_seed_renews_as_it_does_alone(monkeypatch):
+    monkeypatch.setattr(wrappers, "STORED", 8)
+    env = told(4, time_limit=3, period=2)
+    renew = wrappers.renewal(env)
+
+    def run(key, length):
+        state, _ = env.reset(key)
+        state = jax.lax.fori_loop(0, length, lambda _, state: env.step(state, jnp.ones((4, 1)))[0], state)
+        state = renew(state)
+        return jax.lax.scan(lambda state, _: env.step(state, jnp.ones((4, 1))), state, None, length=12)[1].obs
+
+    keys, lengths = jax.random.split(jax.random.key(0), 3), jnp.array([8, 7, 11])  # two are due, one is not
+    together = jax.jit(jax.vmap(run))(keys, lengths)
+    for i, (key, length) in enumerate(zip(keys, lengths, strict=True)):
+        np.testing.assert_array_equal(together[i], jax.jit(run)(key, length))
+
+
 def test_what_is_not_wanted_is_not_computed_also_where_it_is_mapped():
     computed = []
 

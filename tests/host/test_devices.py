@@ -88,7 +88,7 @@ def test_any_number_of_devices_gives_the_same_parameters_and_curve(name, learner
 @pytest.mark.parametrize("name", LEARNERS)
 def test_a_minibatch_exchanges_one_gradient_and_nothing_else_is_larger_than_a_few_numbers(name, learner):
     programs = learner(name, 8)
-    found = hlo.collectives(programs.epoch.as_text())
+    found = hlo.collectives(programs.epoch.run.as_text())
     parameters = program.num_parameters(programs.template.agent)
     assert {each.kind for each in found} == {"all-reduce"}
     [gradient] = [each for each in found if max(each.sizes) > 16]
@@ -211,7 +211,7 @@ def test_environments_of_several_agents_are_split_with_their_rows():
     shown, state = actor.obs, jax.tree.leaves(actor.env_state)[0]
     assert (shown.shape, shown.sharding.shard_shape(shown.shape)) == ((256, 1), (32, 1))
     assert (state.shape, state.sharding.shard_shape(state.shape)) == ((128,), (16,))
-    found = hlo.collectives(programs.epoch.as_text())
+    found = hlo.collectives(programs.epoch.run.as_text())
     assert {each.kind for each in found} == {"all-reduce"}
     assert max(each.num_bytes for each in found) <= 4 * program.num_parameters(programs.template.agent) + 64
 

@@ -145,10 +145,15 @@ def test_what_takes_longest_to_compile_is_traced_first_and_alone():
         return function
 
     stages = {name: telling(name, getattr(source.evaluate, name)) for name in ("deal", "play")}
-    functions = {name: telling(name, getattr(source, name)) for name in ("init", "epoch")}
-    program.compile(source._replace(**functions, evaluate=dataclasses.replace(source.evaluate, **stages)), mesh, seed=0)
+    parts = {name: telling(name, getattr(source.epoch, name)) for name in ("run", "renew")}
+    source = source._replace(
+        init=telling("init", source.init),
+        epoch=dataclasses.replace(source.epoch, **parts),
+        evaluate=dataclasses.replace(source.evaluate, **stages),
+    )
+    program.compile(source, mesh, seed=0)
     # A beginning tells the shapes of the rest, and is not traced again.
-    assert told == ["init", "init", "epoch", "epoch", "deal", "deal", "play", "play"]
+    assert told == ["init", "init", "run", "run", "deal", "deal", "play", "play", "renew", "renew"]
 
 
 def test_nothing_crosses_to_the_host_inside_an_epoch(on_one):

@@ -292,7 +292,7 @@ def test_what_nobody_uses_makes_room(started, monkeypatch):
     start(**{"network.hidden_sizes": (16, 8)})
     left = set(started.iterdir())
     assert sum(file.stat().st_size for file in left) <= 1.5 * size
-    assert len(left - old) == 4  # a record and three programs
+    assert len(left - old) == 5  # a record and four programs
 
 
 LEFT_ALONE = "from jaxrl.host import shelf\nshelf._BEGAN += 3600\n"  # as if all code had been for an hour
@@ -318,7 +318,7 @@ def train(tmp_path, folder):
 
 def test_the_command_line_goes_to_the_shelf(train):
     (kept, first), (still, second) = (train(["-m", "jaxrl.train"], name) for name in "ab")
-    assert len(kept) == 5  # four programs, and which they are
+    assert len(kept) == 6  # five programs, and which they are
     assert kept == still  # no file was written anew
     assert first == second
 

@@ -217,7 +217,7 @@ def test_devices_with_members_of_their_own_exchange_nothing(mapping, keys_unchec
     mesh = sharding.mesh(jax.devices()[:2])
     hyper = jaxrl.build(config).algorithm.hyper
     built = wave.compile(config, hyper, 4, mesh, mapping)
-    assert not re.findall(r"(all-reduce|all-gather|all-to-all|collective-permute)", built.epoch.as_text())
+    assert not re.findall(r"(all-reduce|all-gather|all-to-all|collective-permute)", built.epoch.run.as_text())
     states = wave.put([wave.to_host(built.init(seed, hyper)) for seed in range(4)], built.place)
     assert states.actor.obs.sharding.shard_shape(states.actor.obs.shape)[:2] == (2, 16)
     before = np.asarray(jax.tree.leaves(states.agent.params)[0])

@@ -30,7 +30,7 @@ class Wave(NamedTuple):
     """The compiled functions of S members; what goes in and comes out is [S, ...] where nothing else is said."""
 
     init: Callable  # (seed, hyper) of one member -> its TrainState, without [S]
-    epoch: Callable  # (states, num_iterations [S]) -> (states, metrics); the states that go in are gone
+    epoch: program.Epoch  # (states, num_iterations [S]) -> (states, metrics); the states that go in are gone
     evaluate: Callable  # (states, seeds [S]) -> metrics, {} where there is no evaluation
     template: TrainState  # of one member, abstract
     place: TrainState  # shardings of S of them
@@ -78,7 +78,10 @@ def compile(config: ConfigDict, hyper: PyTree, size: int, mesh: Mesh, mapping: s
     place, states = of_all(born, alone)
 
     def epoch(states, num_iterations):
-        return over(source.epoch, (states, num_iterations))
+        return over(source.epoch.run, (states, num_iterations))
+
+    def renew(states):
+        return over(source.epoch.renew, (states,))
 
     def deal(*stream):
         return over(source.evaluate.deal, stream)
@@ -87,11 +90,13 @@ def compile(config: ConfigDict, hyper: PyTree, size: int, mesh: Mesh, mapping: s
         return over(source.evaluate.play, (agents, first, *stream))
 
     share = sharding.on_each if is_whole and mesh.size > 1 else sharding.over
-    epoch, deal, play = (share(function, mesh) for function in (epoch, deal, play))
+    epoch, renew, deal, play = (share(function, mesh) for function in (epoch, renew, deal, play))
     jobs = {
         "init": (jax.jit(sharding.over(source.init, home), out_shardings=alone), seed, hyper),
         "epoch": (jax.jit(epoch, donate_argnums=0, out_shardings=(place, by_run)), states, numbers(np.int32)),
     }
+    if source.epoch.renew:
+        jobs["renew"] = (jax.jit(renew, donate_argnums=0, out_shardings=place), states)
     if source.evaluate:
         stream = numbers(np.uint32), numbers(np.int32)
         first = jax.eval_shape(source.evaluate.deal, seed, np.int32(0))
@@ -116,7 +121,7 @@ def compile(config: ConfigDict, hyper: PyTree, size: int, mesh: Mesh, mapping: s
         init=lambda seed, hyper: done["init"](
             *jax.device_put((np.uint32(seed), jax.tree.map(np.float32, hyper)), at_home)
         ),
-        epoch=done["epoch"],
+        epoch=program.Epoch(done.get("renew"), done["epoch"]),
         evaluate=evaluate,
         template=jax.tree.map(lambda x, sharding: _abstract(x.shape, x.dtype, sharding), born, alone),
         place=place,
