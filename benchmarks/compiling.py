@@ -16,22 +16,32 @@ from benchmarks.problem import Problem
 
 def epoch(problem, shared=True, mesh=None):
     """jaxrl's epoch as training compiles it, by default for the first device, and its arguments."""
+    source, state = _source(problem, shared, mesh)
+    return jax.jit(source.epoch.run, donate_argnums=0), (state, jax.ShapeDtypeStruct((), jnp.int32))
+
+
+def renewal(problem, mesh=None):
+    """What comes before each epoch, a program of its own: initial states drawn anew."""
+    source, state = _source(problem, True, mesh)
+    return jax.jit(source.epoch.renew, donate_argnums=0), (state,)
+
+
+def _source(problem, shared, mesh):
     from benchmarks.systems import jaxrl as system
     from jaxrl.host import program, sharding
 
-    mesh = mesh or sharding.mesh(jax.devices()[:1])
-    source = program.make(system.configure(problem, shared), mesh)
+    source = program.make(system.configure(problem, shared), mesh or sharding.mesh(jax.devices()[:1]))
     hyper = jax.tree.map(np.float32, source.algorithm.hyper)
-    state = jax.eval_shape(source.init, jnp.uint32(0), hyper)
-    return jax.jit(source.epoch, donate_argnums=0), (state, jax.ShapeDtypeStruct((), jnp.int32))
+    return source, jax.eval_shape(source.init, jnp.uint32(0), hyper)
 
 
 def environment(problem):
-    """A scan over the steps of jaxrl's environment, fresh restarts and all, under given actions."""
+    """A scan over the steps of jaxrl's environment, as it is trained, under given actions."""
     from benchmarks.systems import jaxrl as system
     from jaxrl import envs
+    from jaxrl.envs import wrappers
 
-    env = envs.make(system.configure(problem, True).env, problem.num_envs)
+    env = envs.make(system.configure(problem, True).env, problem.num_envs, wrappers.TOLD)
     state, _ = jax.eval_shape(env.reset, jax.random.key(0))
 
     def steps(state, actions):
@@ -71,6 +81,9 @@ def _actions(problem, shape):
     return jax.ShapeDtypeStruct((problem.unroll_length, problem.num_envs, *shape), jnp.float32)
 
 
+PARTS = {"epoch": epoch, "renewal": renewal, "environment": environment, "physics": physics}
+
+
 def main(name, problem):
     """Seconds of the three steps of compiling, as a line of JSON."""
     from jaxrl.host import program
@@ -78,7 +91,7 @@ def main(name, problem):
     problem = json.loads(problem)
     problem = Problem(**{**problem, "hidden_sizes": tuple(problem["hidden_sizes"])})
     jax.block_until_ready(jax.jit(lambda x: x + 1)(jnp.zeros(1)))  # the compiler itself starts too
-    function, arguments = {"epoch": epoch, "environment": environment, "physics": physics}[name](problem)
+    function, arguments = PARTS[name](problem)
     jax.clear_caches()  # what making the state has traced
     with program.uncollected():  # as training compiles; a full collection, which may come at any time, takes 0.2 s
         times = [time.perf_counter()]
@@ -86,7 +99,7 @@ def main(name, problem):
         times.append(time.perf_counter())
         lowered = traced.lower()
         times.append(time.perf_counter())
-        lowered.compile()
+        lowered.compile(program.QUICKLY if name == "renewal" and jax.default_backend() == "cpu" else None)
         times.append(time.perf_counter())
     print(json.dumps(dict(zip(("trace", "lower", "compile"), np.diff(times).tolist(), strict=True))))
 

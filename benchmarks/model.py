@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks import ahead, report
 from benchmarks.problem import Problem
 
+EPOCH = 16  # iterations, as long runs have them; before each epoch initial states are drawn
 SPRING = Problem("ant", num_envs=4096, unroll_length=8, num_minibatches=1, update_epochs=5, iterations=1)
 WIDE = SPRING._replace(num_envs=8192, unroll_length=16, num_minibatches=4, update_epochs=4)
 GENERALIZED = SPRING._replace(backend="generalized")
@@ -88,8 +89,8 @@ def count(part, problem, mesh) -> ahead.Work:
 
     from benchmarks import compiling
     from benchmarks.systems import brax
-    from jaxrl.envs import wrappers
 
+    beside = ahead.Work()
     with mock.patch.object(jax, "default_backend", lambda: "gpu"):  # a CPU steps environments in another way
         if part == "physics":
             function, given = compiling.physics(problem)
@@ -97,8 +98,9 @@ def count(part, problem, mesh) -> ahead.Work:
             function, given = brax.epoch(problem)
         else:
             function, given = compiling.epoch(problem, part == "shared", mesh)
+            beside = ahead.work(ahead.compiled(*compiling.renewal(problem, mesh), mesh), seldom=1).times(1 / EPOCH)
         text = ahead.compiled(function, given, mesh)
-    return ahead.work(text, seldom=1 / wrappers.PERIOD)  # initial states are drawn anew in such a loop
+    return ahead.work(text) + beside
 
 
 def seconds(part, problem) -> float:

@@ -1,7 +1,7 @@
 """Shows what fresh initial states cost.
 
-Steps the same environments under random actions with initial states that are drawn anew as they are in training, and
-with ones that stay, in turns; the ratio of the times.
+Steps the same environments under random actions with initial states that are drawn anew between epochs, as they are in
+training, and with ones that stay, in turns; the ratio of the times.
 """
 
 import pathlib
@@ -19,7 +19,7 @@ def arguments(parser):
     """Adds the options."""
     parser.add_argument("--env", default="brax/ant", help="suite/name")
     parser.add_argument("--num_envs", type=report.count, default=256, help="environments")
-    parser.add_argument("--steps", type=report.count, default=256, help="that are timed at once")
+    parser.add_argument("--steps", type=report.count, default=256, help="of an epoch")
     parser.add_argument("--turns", type=report.count, default=9, help="of each")
 
 
@@ -61,11 +61,13 @@ def stepper(name, num_envs, num_steps, renewed):
     import jax
 
     import jaxrl
+    from jaxrl import envs
     from jaxrl.envs import spaces, wrappers
+    from jaxrl.host import program, sharding
 
-    usual = wrappers.sometimes
-    wrappers.sometimes = usual if renewed else lambda when, change, tree, *rest: tree
-    env = jaxrl.make_env(name, num_envs)
+    suite, _, name = name.partition("/")
+    env = envs.make(jaxrl.configure({"env": {"suite": suite, "name": name}}).env, num_envs, wrappers.TOLD)
+    renew = wrappers.renewal(env) if renewed else None
 
     def step(state, key):
         state, timestep = env.step(state, spaces.sample(env.spec.action, key, num_envs))
@@ -75,12 +77,14 @@ def stepper(name, num_envs, num_steps, renewed):
     keys = jax.random.split(jax.random.key(1), num_steps)
     steps = jax.jit(lambda state, keys: jax.lax.scan(step, state, keys), donate_argnums=0)
     steps = steps.lower(states[0], keys).compile()
-    wrappers.sometimes = usual
+    if renew:
+        options = program.QUICKLY if sharding.is_cpu(sharding.mesh()) else {}
+        renew = jax.jit(renew, donate_argnums=0).lower(states[0]).compile(options)
 
     def run(turn):
         state = states.pop()
         began = time.perf_counter()
-        state, _ = jax.block_until_ready(steps(state, keys))
+        state, _ = jax.block_until_ready(steps(renew(state) if renew else state, keys))
         states.append(state)
         return time.perf_counter() - began
 

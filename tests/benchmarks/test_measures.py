@@ -189,7 +189,7 @@ def test_starts_are_compared_turn_by_turn_and_compilations_counted():
     }
     parts = {
         name: [{"trace": 1.0, "lower": 1.0, "compile": seconds}]
-        for name, seconds in (("epoch", 10.0), ("environment", 8.0), ("physics", 4.0))
+        for name, seconds in (("epoch", 10.0), ("renewal", 1.0), ("environment", 8.0), ("physics", 4.0))
     }
     result = start.summarize(Problem("ant"), {"jaxrl_shared": [taken], "brax": [{"failed": "why"}]}, parts)
     values = {name.partition(": ")[2]: ratio.value for name, ratio in result.ratios.items()}
