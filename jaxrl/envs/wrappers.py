@@ -16,7 +16,7 @@ from jaxrl.types import Array, Environment, Key, PyTree, Space, Timestep
 
 PERIOD = 32  # steps
 TOLD = "told"  # restarts from stores that are renewed by who steps, with `renewal`
-STORED = 1024  # steps for which all stores of TOLD last, or initial states in them, whichever are fewer
+STORED = 512  # steps for which all stores of TOLD last, or initial states in them, whichever are fewer
 CACHED = 350_000  # bytes of states that a CPU steps fastest at once: Brax's ant takes 0.81 of the time in halves of 256
 LEAST = 128  # environments, below which stepping fewer at once gains nothing
 
