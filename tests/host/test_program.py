@@ -88,6 +88,21 @@ def test_only_gradients_and_statistics_cross_between_devices(on_eight):
     assert sum(size > 16 for size in sizes) <= 1 + len(jax.tree.leaves(programs.template.agent.params))
 
 
+@pytest.mark.parametrize("where", ["on_one", "on_eight"])
+def test_initial_states_are_drawn_anew_before_the_epoch_in_which_all_would_have_had_their_turn(where, request):
+    _, mesh, programs = request.getfixturevalue(where)
+    state, began = programs.init(), []
+    for length in (7, 1, 1):  # of 8 steps; there are eight in store, for 8 steps each
+        began.append((int(state.actor.env_state.left), np.asarray(state.actor.env_state.fresh[1][..., 1])))
+        state, _ = programs.epoch(state, jax.device_put(np.int32(length), sharding.replicated(mesh)))
+    left, fresh = int(state.actor.env_state.left), np.asarray(state.actor.env_state.fresh[1][..., 1])
+    assert [each for each, _ in began] + [left] == [64, 8, 0, 56]
+    assert fresh.shape[:2] == (64, 8)
+    for _, before in began:
+        np.testing.assert_array_equal(before, began[0][1])
+        assert (before != fresh).all()
+
+
 def test_epochs_of_any_length_compile_once(on_one):
     _, mesh, programs = on_one
     state = programs.init()
