@@ -360,7 +360,7 @@ class Checkpointer:
             return state._replace(**{field: getattr(rest, field) for field in absent})
         likes = _flatten(template)
         if difference := _first_difference(saved, likes, partial):
-            cure = "give one of its own" if partial else "use a new --workdir or the config the run was started with"
+            cure = "give one of its own" if partial else "use a new --workdir, or the config and the jaxrl of its start"
             raise ConfigError(f"checkpoint {step} in {self._directory} does not fit this run: {difference}; {cure}")
         return jax.tree.unflatten(jax.tree.structure(template), [_place(saved[path], like) for path, like in likes])
 

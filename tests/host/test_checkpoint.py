@@ -463,7 +463,7 @@ def test_the_checkpoint_asked_for_or_none(open_checkpointer, tmp_path):
 def test_checkpoint_that_does_not_fit_is_refused_with_the_difference(open_checkpointer, change, difference):
     checkpointer = open_checkpointer()
     save_all(checkpointer, 10)
-    cure = "use a new --workdir or the config the run was started with"
+    cure = "use a new --workdir, or the config and the jaxrl of its start"
     with pytest.raises(ConfigError, match=f"checkpoint 10 in .* does not fit this run: .*{difference}.*; {cure}"):
         checkpointer.restore(small(0) | change)
 
