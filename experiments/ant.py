@@ -14,9 +14,10 @@ The same with a quarter of the environments, so four times the updates: the way 
 the machine busy, as on a CPU. Result after 6.55M env steps 8,511 / 9,422 / 9,467 / 9,010 / 8,601 on seeds 0 to 4, mean
 training return 8,091 / 8,797 / 9,104 / 8,217 / 7,660; at least 6,000 from 2.6M steps on (seed 3), or 2.0M (the others).
 At the end a few of the 128 episodes get nowhere (-607 at worst), and their standard deviation is 1,888 / 1,761 /
-2,459 / 850 / 808; the best evaluations are 8,846 / 9,835 / 10,261 / 9,112 / 9,412. 3,000 takes 26 / 19 / 20 s of
-training, 5,000 32 / 24 / 26 s (seeds 0 to 2, `python -m benchmarks returns`). The same code with other rounding, before
-states were lean: 8,870 / 9,066 / 8,695 / 7,195 on seeds 1 to 4.
+2,459 / 850 / 808; the best evaluations are 8,846 / 9,835 / 10,261 / 9,112 / 9,412. 3,000 takes 21 / 13 / 26 s of
+training, 5,000 28 / 32 / 32 s (seeds 0 to 2, `python -m benchmarks returns`). With initial states drawn between epochs
+and keys in a row, which are other streams: 8,184 / 9,745 / 8,754 / 8,962 on seeds 0 to 3. The same code with other
+rounding, before states were lean: 8,870 / 9,066 / 8,695 / 7,195 on seeds 1 to 4.
 """
 
 from ml_collections import ConfigDict
