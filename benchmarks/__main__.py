@@ -39,10 +39,12 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.name == "history":
         print(report.text(report.Result([report.history(report.recall(arguments.history, arguments.benchmark))])))
         return 0
+    from jaxrl.types import ConfigError  # not before it is needed: it brings JAX
+
     stamped = report.stamp(arguments.name, shlex.join(["python", "-m", "benchmarks", *argv]))
     try:
         result = _module(arguments.name).run(arguments)
-    except report.Refused as why:
+    except (report.Refused, ConfigError) as why:
         return _refuse(str(why))
     print(f"\n{report.text(result)}", flush=True)
     finished = report.as_json(stamped, result)

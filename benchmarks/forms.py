@@ -71,18 +71,14 @@ def train(form, seed, arguments):
     """[[env steps, mean return]] of the evaluations of one run, of its folder if it is finished."""
     import jaxrl
     from jaxrl.host import history
-    from jaxrl.types import ConfigError
 
     folder = arguments.workdir / f"{form}-{seed}"
     rows = history.read(folder) if folder.exists() else []
     if not rows or rows[-1]["env_steps"] < arguments.env_steps:
         report.say(f"{form}, seed {seed}: {folder} ...")
         asked = {"seed": seed, "total_env_steps": arguments.env_steps, "eval.interval": arguments.interval}
-        try:
-            with stepping(form):
-                rows = jaxrl.train(EXPERIMENT, folder, asked).history
-        except ConfigError as error:  # such as a folder of other runs
-            raise report.Refused(str(error)) from None
+        with stepping(form):
+            rows = jaxrl.train(EXPERIMENT, folder, asked).history
     steps, returns = history.series(rows, "eval/episode_return")
     found = [[int(x), float(y)] for x, y in zip(steps, returns, strict=True)]
     report.say(f"{form}, seed {seed}: " + " ".join(f"{y:,.0f}" for _, y in found))

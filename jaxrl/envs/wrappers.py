@@ -77,7 +77,6 @@ def restarting(
         them gives those of one environment.
     """
     period = min(period, time_limit)
-    count = max(STORED // max(num_envs, period), 1) if restarts == TOLD else 1  # K
     reset, step = jax.jit(reset), jax.jit(step)  # traced once, and then mapped wherever they are called
 
     def draw(keys):
@@ -87,13 +86,11 @@ def restarting(
 
         return strong(shares.locally(rows, (0,), 0)(keys))
 
+    fill, turn = _stores(draw, num_envs, period, restarts)
+
     def begin(key):
         key, begin_key = jax.random.split(key)
-        if restarts:  # one call for both: a reset is much to compile
-            drawn = draw(jax.random.split(begin_key, (num_envs, 1 + count)))
-            (state, obs), fresh = (jax.tree.map(lambda x, i=i: x[:, i], drawn) for i in (0, slice(1, None)))
-        else:
-            (state, obs), fresh = draw(jax.random.split(begin_key, num_envs)), ()
+        (state, obs), fresh, left = fill(begin_key)
         one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (state, spaces.example(action, 1)))
         _, single = jax.eval_shape(step, *one)
         metrics, reward = jax.tree.map(
@@ -101,22 +98,7 @@ def restarting(
         )
         nothing = jnp.zeros(num_envs, bool)
         timestep = Timestep(obs, reward, nothing, nothing, obs, metrics, ~nothing)
-        return State(state, fresh, jnp.zeros(num_envs, jnp.int32), jnp.int32(count * period), key), timestep
-
-    def renew(fresh, key):  # raw keys: typed ones do not go through sometimes()
-        return draw(jax.random.split(jax.random.wrap_key_data(key), (num_envs, 1)))
-
-    def renewed(fresh, left, key):
-        key, renew_key = jax.random.split(key)
-        fresh = sometimes(left == 0, renew, fresh, jax.random.key_data(renew_key))
-        return fresh, jnp.where(left == 0, period, left), key
-
-    def in_store(env_state):
-        """What to restart from after a step, and the stores after it."""
-        turn = (count * period - env_state.left) // period % count
-        stores = env_state.fresh, env_state.left - 1, env_state.key
-        fresh, left, key = stores if restarts == TOLD else renewed(*stores)
-        return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, turn, 1, False), fresh), (fresh, left, key)
+        return State(state, fresh, jnp.zeros(num_envs, jnp.int32), left, key), timestep
 
     def go_on(env_state, action):
         state, single = together(step, is_small)(env_state.state, action)
@@ -126,7 +108,7 @@ def restarting(
         done = terminated | truncated
         obs, fresh, left, key = single.obs, env_state.fresh, env_state.left, env_state.key
         if restarts:
-            first, (fresh, left, key) = in_store(env_state)
+            first, (fresh, left, key) = turn(fresh, left, key)
             state, obs = select(done, first, (state, obs))
         valid = jnp.ones_like(done)
         timestep = Timestep(obs, single.reward, terminated, truncated, single.obs, single.metrics, valid)
@@ -134,6 +116,37 @@ def restarting(
 
     begin.__wrapped__, go_on.__wrapped__ = reset, step  # as inspect.unwrap finds them
     return begin, go_on
+
+
+def _stores(draw, num_envs, period, restarts) -> tuple[Callable, Callable]:
+    """What environments begin with and restart from.
+
+    Returns:
+        fill: key -> (what they begin with, `fresh`, `left`), and turn: (`fresh`, `left`, `key`) -> (what to restart
+        from after a step, the three after it); names and shapes are those of `State`.
+    """
+    kept = max(STORED // max(num_envs, period), 1) if restarts == TOLD else 1
+    count = kept if restarts else 0  # K
+
+    def fill(key):  # one call for all: a reset is much to compile
+        drawn = draw(jax.random.split(key, (num_envs, 1 + count)))
+        first, fresh = (jax.tree.map(lambda x, i=i: x[:, i], drawn) for i in (0, slice(1, None)))
+        return first, fresh if count else (), jnp.int32(count * period)
+
+    def renew(fresh, key):  # raw keys: typed ones do not go through sometimes()
+        return draw(jax.random.split(jax.random.wrap_key_data(key), (num_envs, 1)))
+
+    def renewed(fresh, left, key):
+        key, renew_key = jax.random.split(key)
+        fresh = sometimes(left == 0, renew, fresh, jax.random.key_data(renew_key))
+        return fresh, jnp.where(left == 0, period, left), key
+
+    def turn(fresh, left, key):
+        number = (count * period - left) // period % count
+        after = (fresh, left - 1, key) if restarts == TOLD else renewed(fresh, left - 1, key)
+        return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, number, 1, False), after[0]), after
+
+    return fill, turn
 
 
 def renewal(env: Environment) -> Callable | None:

@@ -15,6 +15,7 @@ from benchmarks import ahead, compiling, forms, growth, host, model, report, ret
 from benchmarks.problem import Problem
 from jaxrl.host import config as configs
 from jaxrl.host import costs
+from jaxrl.types import ConfigError
 
 
 def options(module, *argv):
@@ -324,7 +325,7 @@ def test_a_folder_of_another_run_and_a_form_that_is_not_there_are_refused(tmp_pa
     file.parent.mkdir()
     file.write_text(before := configs.to_json(jaxrl.configure({"env": {"suite": "probe", "name": "arms"}})))
     asked = options(forms, "--workdir", str(tmp_path), "--forms", "jax", "last", "--seeds", "0")
-    with pytest.raises(report.Refused, match="cannot continue a run that began .* a new --workdir"):
+    with pytest.raises(ConfigError, match="cannot continue a run that began .* a new --workdir"):
         forms.run(asked)
     assert file.read_text() == before
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")

@@ -149,3 +149,10 @@ def test_a_count_of_nothing_is_one_line_and_status_two(words, capsys):
     with pytest.raises(SystemExit, match="2"):
         entry.main(words.split())
     assert capsys.readouterr().err.endswith("is not a whole number of at least 1\n")
+
+
+@pytest.mark.parametrize(("env", "cure"), [("brax/ants", "did you mean 'ant'?"), ("ant", "choose one of brax, ")])
+def test_an_environment_that_does_not_exist_is_one_line_and_status_two(env, cure, capsys):
+    assert entry.main(["restart", "--env", env, "--no_history"]) == 2
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert cure in line

@@ -77,32 +77,24 @@ def compile(config: ConfigDict, hyper: PyTree, size: int, mesh: Mesh, mapping: s
 
     place, states = of_all(born, alone)
 
-    def epoch(states, num_iterations):
-        return over(source.epoch.run, (states, num_iterations))
-
-    def renew(states):
-        return over(source.epoch.renew, (states,))
-
-    def deal(*stream):
-        return over(source.evaluate.deal, stream)
-
-    def play(agents, first, *stream):
-        return over(source.evaluate.play, (agents, first, *stream))
-
     share = sharding.on_each if is_whole and mesh.size > 1 else sharding.over
-    epoch, renew, deal, play = (share(function, mesh) for function in (epoch, renew, deal, play))
+
+    def job(function, out_shardings, **options):
+        """A function of one member, as it is compiled for all."""
+        return jax.jit(share(lambda *given: over(function, given), mesh), out_shardings=out_shardings, **options)
+
     jobs = {
         "init": (jax.jit(sharding.over(source.init, home), out_shardings=alone), seed, hyper),
-        "epoch": (jax.jit(epoch, donate_argnums=0, out_shardings=(place, by_run)), states, numbers(np.int32)),
+        "epoch": (job(source.epoch.run, (place, by_run), donate_argnums=0), states, numbers(np.int32)),
     }
     if source.epoch.renew:
-        jobs["renew"] = (jax.jit(renew, donate_argnums=0, out_shardings=place), states)
+        jobs["renew"] = (job(source.epoch.renew, place, donate_argnums=0), states)
     if source.evaluate:
         stream = numbers(np.uint32), numbers(np.int32)
         first = jax.eval_shape(source.evaluate.deal, seed, np.int32(0))
         stand, first = of_all(first, sharding.split(first, source.evaluate.spec, home))
-        jobs["deal"] = (jax.jit(deal, out_shardings=stand), *stream)
-        jobs["play"] = (jax.jit(play, out_shardings=by_run), states.agent, first, *stream)
+        jobs["deal"] = (job(source.evaluate.deal, stand), *stream)
+        jobs["play"] = (job(source.evaluate.play, by_run), states.agent, first, *stream)
     # As in `program.compile`, so that the bits of a member are the same.
     options = dict.fromkeys(program.SHORT, program.QUICKLY) if sharding.is_cpu(mesh) else {}
 
