@@ -20,19 +20,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxrl.functional import jaxprs
+from jaxrl.functional import jaxprs, known
+from jaxrl.functional.known import LARGEST
 from jaxrl.types import PyTree
 
 TERMS = 8  # that are added to one row; of more a scatter is made
-LARGEST = 4096  # elements of what is worked out sooner
 SMALL, SPARSE = 512, 8  # elements of an array that is written as a whole, or so many times those that are put there
 
 
 def hoisted(function: Callable) -> Callable:
     """The same function, to be mapped and compiled.
 
-    Whole numbers that depend on no argument are worked out when it is traced, rows with such numbers are taken or
-    added up as they stand, and what a loop does alike in every turn is done before it.
+    What depends on no argument is worked out when it is traced, rows with numbers that are known are taken or added up
+    as they stand, and what a loop does alike in every turn is done before it.
     """
 
     def sooner(*arguments: PyTree) -> PyTree:
@@ -45,93 +45,22 @@ def hoisted(function: Callable) -> Callable:
 
 def _equation(jaxpr, equation, operands):
     """The results of one equation of a jaxpr; each operand and result is an array, of numpy where it is known."""
-    name = equation.primitive.name
-    known = [_known(atom, operand) for atom, operand in zip(equation.invars, operands, strict=True)]
-    if name in NUMBERS and _are_numbers(equation.outvars) and all(x is not None for x in known):
-        return [np.asarray(NUMBERS[name](equation.params, *known), equation.outvars[0].aval.dtype)]
-    results = RULES[name](equation, operands, known) if name in RULES else None
+    results = known.results(equation, operands)
+    if results is None and equation.primitive.name in RULES:
+        results = RULES[equation.primitive.name](equation, operands)
     if results is None:
         function, given = jaxprs.alone(jaxpr, equation, operands)
-        results = function(*given)
+        results = function(*map(known.staged, given))
     return results
-
-
-def _known(atom, operand) -> np.ndarray | None:
-    """The operand, where it is whole numbers that are known now."""
-    if isinstance(operand, jax.core.Tracer) or not _are_numbers([atom]):
-        return None
-    return np.asarray(operand, atom.aval.dtype)
-
-
-def _are_numbers(atoms) -> bool:
-    """Whether they are whole numbers or truths, and not too many."""
-    kinds = (jnp.integer, jnp.bool_)
-    return all(
-        any(jnp.issubdtype(atom.aval.dtype, kind) for kind in kinds) and atom.aval.size <= LARGEST for atom in atoms
-    )
-
-
-# Whole numbers, as numpy works them out: parameters, operands -> result.
-
-
-def _select_n(params, which, *cases):
-    return np.choose(np.broadcast_to(which, cases[0].shape).astype(int), cases)
-
-
-def _broadcast_in_dim(params, x):
-    shape, axes = params["shape"], params["broadcast_dimensions"]
-    lengths = [x.shape[axes.index(axis)] if axis in axes else 1 for axis in range(len(shape))]
-    return np.broadcast_to(x.reshape(lengths), shape)
-
-
-def _iota(params):
-    shape, axis = params["shape"], params["dimension"]
-    return np.broadcast_to(np.arange(shape[axis]).reshape(-1, *[1] * (len(shape) - 1 - axis)), shape)
-
-
-def _slice(params, x):
-    steps = params["strides"] or [1] * x.ndim
-    return x[tuple(map(slice, params["start_indices"], params["limit_indices"], steps))]
-
-
-NUMBERS = {
-    "add": lambda params, a, b: a + b,
-    "and": lambda params, a, b: a & b,
-    "broadcast_in_dim": _broadcast_in_dim,
-    "clamp": lambda params, low, x, high: np.clip(x, low, high),
-    "concatenate": lambda params, *parts: np.concatenate(parts, params["dimension"]),
-    "convert_element_type": lambda params, x: x,
-    "copy": lambda params, x: x,
-    "eq": lambda params, a, b: a == b,
-    "ge": lambda params, a, b: a >= b,
-    "gt": lambda params, a, b: a > b,
-    "iota": _iota,
-    "le": lambda params, a, b: a <= b,
-    "lt": lambda params, a, b: a < b,
-    "max": lambda params, a, b: np.maximum(a, b),
-    "min": lambda params, a, b: np.minimum(a, b),
-    "mul": lambda params, a, b: a * b,
-    "ne": lambda params, a, b: a != b,
-    "not": lambda params, x: ~x,
-    "or": lambda params, a, b: a | b,
-    "reduce_and": lambda params, x: x.all(tuple(params["axes"])),
-    "rem": lambda params, a, b: np.fmod(a, b),
-    "reshape": lambda params, x: x.reshape(params["new_sizes"]),
-    "select_n": _select_n,
-    "slice": _slice,
-    "squeeze": lambda params, x: x.squeeze(tuple(params["dimensions"])),
-    "sub": lambda params, a, b: a - b,
-    "transpose": lambda params, x: x.transpose(params["permutation"]),
-}
 
 
 # Rows whose numbers are known. Each rule gives None where there is more to it than that.
 
 
-def _gather(equation, operands, known):
+def _gather(equation, operands):
     numbers = equation.params["dimension_numbers"]
     axes, sizes = tuple(numbers.start_index_map), equation.params["slice_sizes"]
-    rows, index = operands[0] if known[0] is None else known[0], known[1]
+    rows, index = operands[0], _numbers(equation.invars[1], operands[1])
     others = [sizes[axis] for axis in _others(equation.invars[0], axes)]
     if index is None or not _is_of_rows(equation, numbers, numbers.collapsed_slice_dims, axes, others):
         return None
@@ -144,11 +73,11 @@ def _gather(equation, operands, known):
     return [taken.transpose(*made)]
 
 
-def _scatter(equation, operands, known):
+def _scatter(equation, operands):
     """Rows put in the place of some, or added to them."""
     numbers = equation.params["dimension_numbers"]
     axes, window = tuple(numbers.scatter_dims_to_operand_dims), numbers.update_window_dims
-    x, index, updates = operands[0], known[1], equation.invars[2]
+    x, index, updates = operands[0], _numbers(equation.invars[1], operands[1]), equation.invars[2]
     others = [updates.aval.shape[axis] for axis in window]
     if index is None or not _is_of_rows(equation, numbers, numbers.inserted_window_dims, axes, others):
         return None
@@ -166,6 +95,11 @@ def _scatter(equation, operands, known):
         return None
     lengths = [x.shape[axis] for axis in axes]
     return [jnp.moveaxis(made.reshape(*lengths, *made.shape[1:]), range(len(axes)), axes)]
+
+
+def _numbers(atom, operand) -> np.ndarray | None:
+    """The whole numbers that an index is, where they are known."""
+    return np.asarray(operand, atom.aval.dtype) if known.is_known(operand) and atom.aval.size <= LARGEST else None
 
 
 def _is_of_rows(equation, numbers, dropped, axes, others) -> bool:
@@ -223,7 +157,7 @@ def _others(atom, axes) -> list[int]:
 # Loops.
 
 
-def _scan(equation, operands, known):
+def _scan(equation, operands):
     params = equation.params
     constants, carried = jaxprs.of_scan(params)
     body = _begun(params["jaxpr"], operands[:constants])
@@ -238,7 +172,7 @@ def _scan(equation, operands, known):
     return [*carry, *made]
 
 
-def _while(equation, operands, known):
+def _while(equation, operands):
     params = equation.params
     asked, turned = params["cond_nconsts"], params["body_nconsts"]
     goes_on = _begun(params["cond_jaxpr"], operands[:asked])

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxrl.functional import jaxprs
+from jaxrl.functional import jaxprs, known
 from jaxrl.types import Array, PyTree
 
 TERMS = 8  # of a sum that is written out; more are a reduction, or a product of matrices
@@ -60,10 +60,12 @@ def _run(closed, operands, size):
 
 def _equation(size, jaxpr, equation, operands):
     """The results of one equation of a jaxpr."""
-    name, results = equation.primitive.name, None
+    name = equation.primitive.name
     if any(isinstance(operand, Lanes) for operand in operands):
         rule = _alike if name in ALIKE else RULES.get(name, lambda *_: None)
         results = rule(equation, operands, size)
+    else:
+        results = known.results(equation, operands)
     return _by_jax(jaxpr, equation, operands) if results is None else results
 
 
@@ -72,15 +74,19 @@ def _by_jax(jaxpr, equation, operands):
     function, given = jaxprs.alone(jaxpr, equation, operands)
     axes = [-1 if isinstance(operand, Lanes) else None for operand in given]
     if all(axis is None for axis in axes):
-        return function(*given)
-    arrays = [operand.x if isinstance(operand, Lanes) else operand for operand in given]
+        return function(*map(known.staged, given))
+    arrays = [operand.x if isinstance(operand, Lanes) else known.staged(operand) for operand in given]
     return [Lanes(x) for x in jax.vmap(function, in_axes=axes, out_axes=-1)(*arrays)]
 
 
 def _spread(operand, size, shape=()):
     """[..., N] of an operand that may be the same for all rows; a number becomes as many as `shape` has."""
-    x = operand.x if isinstance(operand, Lanes) else jnp.asarray(operand)[..., None]
-    return jnp.broadcast_to(x, (*(x.shape[:-1] or shape), size))
+    if isinstance(operand, Lanes):
+        whole = (*(operand.x.shape[:-1] or shape), size)
+        return operand.x if operand.x.shape == whole else jnp.broadcast_to(operand.x, whole)
+    x = known.staged(operand)
+    whole = (*(jnp.shape(x) or shape), size)
+    return lax.broadcast_in_dim(x, whole, range(jnp.ndim(x)))
 
 
 def _bind(equation, *operands, **changed):
@@ -136,7 +142,7 @@ def _reduce_sum(equation, operands, size):
 
 def _sum(terms):
     """Over the first axis, which is short; its order is that of a reduction."""
-    return functools.reduce(jnp.add, [terms[k] for k in range(terms.shape[0])])
+    return functools.reduce(lax.add, [lax.index_in_dim(terms, k, keepdims=False) for k in range(terms.shape[0])])
 
 
 def _dot_general(equation, operands, size):
