@@ -28,26 +28,33 @@ TERMS = 8  # that are added to one row; of more a scatter is made
 SMALL, SPARSE = 512, 8  # elements of an array that is written as a whole, or so many times those that are put there
 
 
-def hoisted(function: Callable) -> Callable:
+def hoisted(function: Callable, is_whole: bool = True) -> Callable:
     """The same function, to be mapped and compiled.
 
     What depends on no argument is worked out when it is traced, rows with numbers that are known are taken or added up
     as they stand, and what a loop does alike in every turn is done before it.
+
+    Args:
+        function: pure.
+        is_whole: all of that; if not, only the first.
     """
 
     def sooner(*arguments: PyTree) -> PyTree:
         traced = jaxprs.once(jaxprs.live(function, *arguments))
-        results = jaxprs.run(traced.closed, jax.tree.leaves(arguments), _equation)
+        rule = functools.partial(_equation, is_whole)
+        results = jaxprs.run(traced.closed, jax.tree.leaves(arguments), rule)
         return jax.tree.unflatten(jax.tree.structure(traced.shapes), map(jnp.asarray, results))
 
     return sooner
 
 
-def _equation(jaxpr, equation, operands):
+def _equation(is_whole, jaxpr, equation, operands):
     """The results of one equation of a jaxpr; each operand and result is an array, of numpy where it is known."""
-    results = known.results(equation, operands)
-    if results is None and equation.primitive.name in RULES:
-        results = RULES[equation.primitive.name](equation, operands)
+    results, name = known.results(equation, operands), equation.primitive.name
+    if name in LOOPS:
+        results = LOOPS[name](equation, operands, is_whole)
+    elif results is None and is_whole and name in ROWS:
+        results = ROWS[name](equation, operands)
     if results is None:
         function, given = jaxprs.alone(jaxpr, equation, operands)
         results = function(*map(known.staged, given))
@@ -157,10 +164,10 @@ def _others(atom, axes) -> list[int]:
 # Loops.
 
 
-def _scan(equation, operands):
+def _scan(equation, operands, is_whole):
     params = equation.params
     constants, carried = jaxprs.of_scan(params)
-    body = _begun(params["jaxpr"], operands[:constants])
+    body = _begun(params["jaxpr"], operands[:constants], is_whole)
 
     def turn(carry, given):
         results = body(*carry, *given)
@@ -172,24 +179,29 @@ def _scan(equation, operands):
     return [*carry, *made]
 
 
-def _while(equation, operands):
+def _while(equation, operands, is_whole):
     params = equation.params
+    if params["cond_jaxpr"].out_avals[0].shape:  # mapped: some may be done before the others are
+        return None
     asked, turned = params["cond_nconsts"], params["body_nconsts"]
-    goes_on = _begun(params["cond_jaxpr"], operands[:asked])
-    body = _begun(params["body_jaxpr"], operands[asked : asked + turned])
+    goes_on = _begun(params["cond_jaxpr"], operands[:asked], is_whole)
+    body = _begun(params["body_jaxpr"], operands[asked : asked + turned], is_whole)
     carry = list(map(jnp.asarray, operands[asked + turned :]))
     return lax.while_loop(lambda carry: goes_on(*carry)[0], lambda carry: body(*carry), carry)
 
 
-def _begun(closed, constants):
+def _begun(closed, constants, is_whole):
     """What a loop does in a turn; what is the same in all of them is done here."""
 
     def is_early(equation):
-        return jaxprs.is_pure(equation) and sum(atom.aval.size for atom in equation.outvars) <= LARGEST
+        is_small = sum(atom.aval.size for atom in equation.outvars) <= LARGEST
+        return is_whole and is_small and jaxprs.is_pure(equation)
 
-    return jaxprs.begun(closed, constants, _equation, is_early, lambda equation: equation.primitive.name in VIEWS)
+    rule = functools.partial(_equation, is_whole)
+    return jaxprs.begun(closed, constants, rule, is_early, lambda equation: equation.primitive.name in VIEWS)
 
 
 # What costs nothing in the kernel that uses it, and one of its own before a loop.
 VIEWS = frozenset("broadcast_in_dim convert_element_type iota reshape rev slice squeeze transpose".split())
-RULES = {"gather": _gather, "scan": _scan, "scatter": _scatter, "scatter-add": _scatter, "while": _while}
+ROWS = {"gather": _gather, "scatter": _scatter, "scatter-add": _scatter}
+LOOPS = {"scan": _scan, "while": _while}

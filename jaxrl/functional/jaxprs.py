@@ -11,7 +11,8 @@ from jax.interpreters import partial_eval
 from jaxrl.types import PyTree
 
 INLINED = ("jit", "pjit")  # what is compiled with what is around it
-NEVER_THE_SAME = ("rng_uniform",)  # draws anew each time, and has no effect by which JAX would know
+# The first draws anew each time, and has no effect by which JAX would know; of the second JAX's check of keys says so.
+NEVER_THE_SAME = ("rng_uniform", "random_wrap")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -155,7 +155,7 @@ def test_the_same_key_plays_the_same_and_another_does_not(played):
 
 def test_an_accelerator_plays_the_same(played, monkeypatch):
     _, play, first, steps = played
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")  # where `wrappers.fused` is not the function itself
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")  # where `wrappers.fused` does more
     anew = jax.jit(play.__wrapped__) if hasattr(play, "__wrapped__") else play
     found = anew(jax.random.key(0))
     for one, other in zip(*map(jax.tree.leaves, (found[0], first)), strict=True):

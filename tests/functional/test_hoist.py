@@ -208,6 +208,35 @@ def test_a_loop_does_before_it_what_is_the_same_in_every_turn():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected)
 
 
+def test_rows_and_loops_can_be_left_as_they_are():
+    def function(x):
+        def turn(total, row):
+            return total + jnp.exp(x).sum() * row, None
+
+        return lax.scan(turn, jnp.float32(0), jax.ops.segment_sum(x, jnp.array(PARENTS), 5))[0]
+
+    x = jnp.arange(6.0)
+    whole, part = (set(names(jax.make_jaxpr(hoist.hoisted(function, how))(x).jaxpr)) for how in (True, False))
+    assert "scatter-add" in part and "scatter-add" not in whole
+    for how, is_inside in ((True, False), (False, True)):
+        traced = jax.make_jaxpr(hoist.hoisted(function, how))(x)
+        [loop] = [equation for equation in traced.jaxpr.eqns if equation.primitive.name == "scan"]
+        assert ("exp" in set(names(loop.params["jaxpr"].jaxpr))) == is_inside
+        np.testing.assert_allclose(hoist.hoisted(function, how)(x), function(x), rtol=1e-6)
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_loop_that_some_leave_sooner_ends_for_each_in_its_turn(is_whole):
+    def function(x):  # [3], each halved until it is small
+        return jax.vmap(lambda x: lax.while_loop(lambda x: x > 1.0, lambda x: x / 2 + weights[0] * 0, x))(x)
+
+    weights, x = jnp.arange(3.0), jnp.array([3.0, 0.5, 100.0])
+    expected = np.array([0.75, 0.5, 0.78125], np.float32)
+    np.testing.assert_array_equal(jax.jit(hoist.hoisted(function, is_whole))(x), expected)
+    both = jax.jit(jax.vmap(hoist.hoisted(function, is_whole)))(jnp.stack([x, x[::-1]]))
+    np.testing.assert_array_equal(both, [expected, expected[::-1]])
+
+
 def test_what_says_something_says_it_in_every_turn():
     said = []
 

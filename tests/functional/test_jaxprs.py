@@ -246,3 +246,14 @@ def test_a_cpu_is_given_it_once_and_others_as_it_was(monkeypatch):
     assert number() == 1
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert number() == 2
+
+
+def test_keys_of_the_same_words_stay_two():
+    words = np.array([1, 2], np.uint32)
+
+    def function(words):  # as environments do that keep a key as its words; two uses of one JAX would not let pass
+        one, other = (jax.random.wrap_key_data(words) for _ in range(2))
+        return jax.random.key_data(jax.random.split(one)), jax.random.normal(other, (2,))
+
+    found = jax.jit(jaxprs.once(jaxprs.live(function, words)))(words)
+    jax.tree.map(np.testing.assert_array_equal, found, function(words))

@@ -69,6 +69,7 @@ TRIED = [*((name, kind) for name in BOTH for kind in "if"), *((name, "f") for na
 MAPS = {
     "lanes": lambda function: lanes.vmap(lambda x: function()),
     "hoist": lambda function: hoist.hoisted(lambda x: function()),
+    "hoist known": lambda function: hoist.hoisted(lambda x: function(), is_whole=False),
 }
 
 
@@ -121,7 +122,7 @@ def test_a_loop_knows_what_it_closes_over():
         return lax.scan(turn, x, None, length=3)[0]
 
     rows = jnp.arange(8.0).reshape(4, 2)
-    for mapped in (lanes.vmap(function), jax.vmap(hoist.hoisted(function))):
+    for mapped in (lanes.vmap(function), *(jax.vmap(hoist.hoisted(function, is_whole)) for is_whole in (True, False))):
         operations = set(names(jax.make_jaxpr(mapped)(rows).jaxpr))
         assert "tanh" in operations and not operations & {"eq", "reduce_and", "select_n", "reduce_sum"}
         np.testing.assert_allclose(mapped(rows), jax.vmap(function)(rows), rtol=1e-6)
