@@ -39,13 +39,15 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.name == "history":
         print(report.text(report.Result([report.history(report.recall(arguments.history, arguments.benchmark))])))
         return 0
-    from jaxrl.types import ConfigError  # not before it is needed: it brings JAX
-
     stamped = report.stamp(arguments.name, shlex.join(["python", "-m", "benchmarks", *argv]))
     try:
         result = _module(arguments.name).run(arguments)
-    except (report.Refused, ConfigError) as why:
-        return _refuse(str(why))
+    except Exception as why:
+        from jaxrl.types import ConfigError  # not before: it brings JAX, and `model` says first what that is to find
+
+        if isinstance(why, report.Refused | ConfigError):
+            return _refuse(str(why))
+        raise
     print(f"\n{report.text(result)}", flush=True)
     finished = report.as_json(stamped, result)
     when = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")

@@ -5,6 +5,7 @@ a machine with such a GPU runs, but for the kernels of matrix products, among wh
 """
 
 import math
+import os
 import re
 import sys
 from typing import NamedTuple
@@ -75,11 +76,9 @@ class Instruction(NamedTuple):
 
 
 def use(folder: str) -> None:
-    """Lets JAX find XLA's compiler for CUDA in a folder; before it looks for devices."""
+    """Lets JAX find XLA's compiler for CUDA in a folder; before JAX is imported, which looks for it then."""
+    os.environ["JAX_PLATFORMS"] = "cpu"  # nothing is run on a GPU
     sys.path.insert(0, folder)
-    import jax
-
-    jax.config.update("jax_platforms", "cpu")  # nothing is run on a GPU
 
 
 def mesh(target: str = H200):

@@ -87,16 +87,35 @@ def test_without_the_compiler_is_one_line_with_the_cure_and_status_two(tmp_path,
     assert line.endswith("and give --compiler runs/cuda") and not written.exists()
 
 
+BEGINS = """
+import sys
+from unittest import mock
+
+from benchmarks import __main__ as entry, ahead, model
+
+def use(folder):
+    sys.exit(f"JAX is there: {'jax' in sys.modules}")
+
+with mock.patch.object(ahead, "use", use):
+    entry.main(["model", "--compiler", "somewhere", "--no_history"])
+"""
+
+
+def test_jax_is_not_there_before_it_is_told_where_the_compiler_lies():
+    done = subprocess.run([sys.executable, "-c", BEGINS], capture_output=True, text=True, cwd=report.ROOT)
+    assert done.stderr.splitlines()[-1] == "JAX is there: False"
+
+
 COMPILES = """
 import json
 import sys
 
-import jax  # as the command has it by then
-import jax.numpy as jnp
-
 from benchmarks import ahead
 
 ahead.use(sys.argv[1])
+
+import jax
+import jax.numpy as jnp
 
 def function(x, w):
     return jnp.tanh(jnp.tanh(x @ w) @ w)
@@ -113,7 +132,7 @@ def test_a_program_is_compiled_for_a_gpu_that_is_not_here():
         capture_output=True,
         text=True,
         cwd=report.ROOT,
-        env={key: value for key, value in os.environ.items() if not key.startswith(("JAX_", "XLA_"))},
+        env={key: value for key, value in os.environ.items() if not key.startswith("XLA_")},
     )
     assert done.returncode == 0, done.stderr
     kernels, moved, products = json.loads(done.stdout.splitlines()[-1])
