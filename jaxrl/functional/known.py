@@ -51,7 +51,8 @@ def staged(operand):
     if not isinstance(operand, np.ndarray) or operand.size < 2:
         return operand
     first = operand.flat[0]
-    return lax.full(operand.shape, first, operand.dtype) if (operand == first).all() else operand
+    is_alike = first == first and operand.tobytes() == first.tobytes() * operand.size  # 0 and -0 are two
+    return lax.full(operand.shape, first, operand.dtype) if is_alike else operand
 
 
 def _is_small(atom) -> bool:

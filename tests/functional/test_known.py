@@ -133,7 +133,7 @@ def test_what_is_the_same_all_over_reaches_the_compiler_as_a_number():
     traced = jax.make_jaxpr(lambda: known.staged(ones))()
     assert not traced.consts
     np.testing.assert_array_equal(jax.jit(lambda: known.staged(ones))(), ones)
-    for other in (np.arange(3.0), np.full(2, np.nan), np.float32(2), jnp.ones(2)):
+    for other in (np.arange(3.0), np.array([0.0, -0.0]), np.full(2, np.nan), np.float32(2), jnp.ones(2)):
         assert known.staged(other) is other
 
 
